@@ -1,0 +1,1 @@
+"""Zwicky: calibrated posterior maps of the gas and dark matter of galaxy clusters."""

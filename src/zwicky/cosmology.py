@@ -1,0 +1,148 @@
+"""Background, growth and linear power of a flat-ish LCDM universe of cold matter and a cosmological constant.
+
+    E(a)^2 = Omega_m a^-3 + Omega_k a^-2 + Omega_L,    H = H0 E                          (radiation is neglected)
+    D'' + (3/a + dlnE/da) D' = (3/2) Omega_m D / (a^5 E^2),   D = a deep in matter domination
+    D2 = -(3/7) D^2 Omega_m(a)^(-1/143)                                                  (Bouchet et al. 1995)
+
+The growth function solves its differential equation; the linear matter power comes from camb (Lewis, Challinor &
+Lasenby 2000) at z = 0, scaled to the requested sigma8, and is carried to other times by D(a)^2.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import quad, solve_ivp
+
+from zwicky.units import G_MPC
+
+
+@dataclass(frozen=True)
+class Cosmology:
+    """Cosmological parameters; the defaults are those of Hsu et al. 2025 (HYPER).
+
+    Args:
+        omega_m, omega_l, omega_b: density parameters today of all matter, the cosmological constant, baryons.
+        h: Hubble constant in 100 km/s/Mpc.
+        sigma8: rms of the linear density in spheres of 8 Mpc/h today.
+        n_s: spectral index.
+    """
+
+    omega_m: float = 0.3
+    omega_l: float = 0.7
+    omega_b: float = 0.045
+    h: float = 0.7
+    sigma8: float = 0.8
+    n_s: float = 0.96
+
+    def __post_init__(self) -> None:
+        if not (0 < self.omega_b < self.omega_m <= 1.5 and self.h > 0 and self.sigma8 > 0):
+            raise ValueError(f"not a cosmology: {self}; need 0 < omega_b < omega_m, h > 0 and sigma8 > 0.")
+
+    @property
+    def hubble0(self) -> float:
+        """H0 [km/s/Mpc]."""
+        return 100.0 * self.h
+
+    @property
+    def rho_crit0(self) -> float:
+        """Critical density today [Msun / Mpc^3]."""
+        return 3.0 * self.hubble0**2 / (8.0 * np.pi * G_MPC)
+
+    @property
+    def rho_mean(self) -> float:
+        """Mean matter density, comoving [Msun / Mpc^3]."""
+        return self.omega_m * self.rho_crit0
+
+    @property
+    def baryon_fraction(self) -> float:
+        """Omega_b / Omega_m."""
+        return self.omega_b / self.omega_m
+
+    def as_dict(self) -> dict[str, float]:
+        """The parameters as plain numbers, for headers."""
+        return asdict(self)
+
+    def E(self, a: ArrayLike) -> NDArray[np.float64]:
+        """H(a) / H0 at scale factor a."""
+        a = np.asarray(a, dtype=float)
+        omega_k = 1.0 - self.omega_m - self.omega_l
+        return np.sqrt(self.omega_m / a**3 + omega_k / a**2 + self.omega_l)
+
+    def omega_m_of(self, a: ArrayLike) -> NDArray[np.float64]:
+        """Omega_m(a)."""
+        return self.omega_m / (np.asarray(a, dtype=float) ** 3 * self.E(a) ** 2)
+
+    def rho_crit(self, a: float) -> float:
+        """Critical density at a, proper [Msun / Mpc^3]."""
+        return self.rho_crit0 * float(self.E(a)) ** 2
+
+    def growth(self, a: ArrayLike) -> NDArray[np.float64]:
+        """Linear growth D(a), normalised to D = a deep in matter domination."""
+        return np.asarray(_growth_solution(self)(np.log(a))[0])
+
+    def growth_rate(self, a: ArrayLike) -> NDArray[np.float64]:
+        """f = dlnD / dlna."""
+        d, d_prime = _growth_solution(self)(np.log(a))
+        return d_prime / d
+
+    def growth2(self, a: ArrayLike) -> NDArray[np.float64]:
+        """Second-order growth D2 = -(3/7) D^2 Omega_m(a)^(-1/143) (Bouchet et al. 1995)."""
+        return -3.0 / 7.0 * self.growth(a) ** 2 * self.omega_m_of(a) ** (-1.0 / 143.0)
+
+    def growth_rate2(self, a: ArrayLike) -> NDArray[np.float64]:
+        """dlnD2 / dlna = 2 Omega_m(a)^(6/11) (Bouchet et al. 1995)."""
+        return 2.0 * self.omega_m_of(a) ** (6.0 / 11.0)
+
+    def kick_drift_factor(self, a0: float, a1: float, power: int) -> float:
+        """Integral of H0 dt / a^power = da / (a^(power+1) E) from a0 to a1.
+
+        power = 2 turns the momentum a^2 dx/dt into a comoving displacement, power = 1 integrates gravity, power = 0 the
+        pressure force (Quinn et al. 1997, astro-ph/9710043).
+        """
+        return float(quad(lambda a: 1.0 / (a ** (power + 1) * float(self.E(a))), a0, a1, epsrel=1e-11)[0])
+
+    def linear_power(self, k: ArrayLike, a: float = 1.0) -> NDArray[np.float64]:
+        """Linear matter power [Mpc^3] at wavenumber k [1/Mpc] and scale factor a."""
+        ln_k, ln_p = _camb_table(self)
+        ln = np.log(np.asarray(k, dtype=float))
+        inside = np.interp(ln, ln_k, ln_p)
+        slope = (ln_p[-1] - ln_p[-2]) / (ln_k[-1] - ln_k[-2])
+        power = np.exp(inside + slope * np.maximum(ln - ln_k[-1], 0.0) + self.n_s * np.minimum(ln - ln_k[0], 0.0))
+        return power * float(self.growth(a) / self.growth(1.0)) ** 2
+
+
+@functools.lru_cache(maxsize=16)
+def _growth_solution(cosmology: Cosmology):  # type: ignore[no-untyped-def]
+    """Dense solution (D, dD/dlna) in ln a from a = 1e-3 to 2."""
+    c = cosmology
+
+    def derivative(ln_a: float, y: NDArray[np.float64]) -> list[float]:
+        a = np.exp(ln_a)
+        step = 1e-5
+        dlnE = float(np.log(c.E(np.exp(ln_a + step)) / c.E(np.exp(ln_a - step)))) / (2 * step)
+        return [y[1], -(2.0 + dlnE) * y[1] + 1.5 * float(c.omega_m_of(a)) * y[0]]
+
+    start = np.log(1e-3)
+    return solve_ivp(derivative, (start, np.log(2.0)), [1e-3, 1e-3], rtol=1e-9, atol=1e-14, dense_output=True).sol
+
+
+@functools.lru_cache(maxsize=16)
+def _camb_table(cosmology: Cosmology) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """ln k [1/Mpc] and ln P [Mpc^3] of camb's linear power at z = 0, scaled to sigma8."""
+    import camb
+
+    c = cosmology
+    parameters = camb.set_params(
+        H0=c.hubble0, ombh2=c.omega_b * c.h**2, omch2=(c.omega_m - c.omega_b) * c.h**2,
+        omk=1.0 - c.omega_m - c.omega_l, mnu=0.0, ns=c.n_s, As=2e-9, WantTransfer=True,
+    )
+    parameters.set_matter_power(redshifts=[0.0], kmax=200.0)
+    parameters.NonLinear = camb.model.NonLinear_none
+    results = camb.get_results(parameters)
+    k_h, _, p_h = results.get_matter_power_spectrum(minkh=1e-4, maxkh=150.0 / c.h, npoints=800)
+    scale = (c.sigma8 / float(results.get_sigma8_0())) ** 2
+    return np.log(k_h * c.h), np.log(p_h[0] * scale / c.h**3)

@@ -1,0 +1,118 @@
+"""Artefacts on disk: written whole or not at all, and errors that a user can act on.
+
+Every file of Zwicky is written to a temporary name beside its destination and renamed when it is complete, so that a
+file with the final name is always whole, whatever interrupted the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class UserError(Exception):
+    """What the user asked for cannot be done; the message is one sentence that says why and what to do.
+
+    The command line prints the message and ends with exit status 2.
+    """
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; rename it to `path` on success, remove it on failure.
+
+    Args:
+        path: final name of a file (not of a folder).
+
+    Raises:
+        UserError: the folder cannot be made or written to, or the disk is full.
+    """
+    path = Path(path)
+    require_writable(path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with open(part, "rb+") as f:
+            os.fsync(f.fileno())
+        part.chmod(0o666 & ~_umask())
+        os.replace(part, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; rename it to `path` on success (replacing what was there)."""
+    path = Path(path)
+    require_writable(path.parent)
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        yield part
+        part.chmod(0o777 & ~_umask())
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(part, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def require_writable(folder: str | Path) -> Path:
+    """Make `folder` if need be and return it.
+
+    Raises:
+        UserError: it cannot be made, is a file, or does not allow writing.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write into the folder {folder}: {error.strerror or error}.") from error
+    return folder
+
+
+def require_file(path: str | Path, what: str) -> Path:
+    """Return `path` as a Path.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{what} {path} does not exist or is not a file.")
+    return path
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def append_jsonl(path: str | Path, record: dict[str, Any]) -> None:
+    """Append one record as a line of JSON (the format of `stats.jsonl`)."""
+    with open(path, "a") as f:
+        f.write(json.dumps(record) + "\n")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,66 @@
+"""What a simulation is: particles of dark matter and gas in a periodic cube at one moment.
+
+Every reader, ours or of an outside format, returns this; halos and observe take it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zwicky.cosmology import Cosmology
+
+
+@dataclass
+class Species:
+    """Particles of one kind.
+
+    Args:
+        positions: (P, 3) comoving [Mpc], in [0, box).
+        velocities: (P, 3) peculiar [km/s].
+        masses: (P,) [Msun].
+        support_radius: (P,) comoving [Mpc], where the Wendland C2 kernel of a particle ends; None where unknown.
+        density: (P,) comoving [Msun / Mpc^3], of this species at the particle; gas only.
+        temperature: (P,) thermal [K]; gas only.
+    """
+
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float32]
+    masses: NDArray[np.float64]
+    support_radius: NDArray[np.float64] | None = None
+    density: NDArray[np.float64] | None = None
+    temperature: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.masses)
+
+    def take(self, index: NDArray[np.intp]) -> Species:
+        """The particles of `index`, every field kept."""
+        return Species(**{k: None if v is None else v[index] for k, v in vars(self).items()})
+
+
+@dataclass
+class Particles:
+    """A snapshot.
+
+    Args:
+        box: side of the periodic cube, comoving [Mpc].
+        redshift: of the snapshot.
+        cosmology: its cosmology.
+        dark_matter, gas: the two species.
+        origin: where it came from (file, preset, seed), kept in every artefact made from it.
+    """
+
+    box: float
+    redshift: float
+    cosmology: Cosmology
+    dark_matter: Species
+    gas: Species
+    origin: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def scale_factor(self) -> float:
+        """a = 1 / (1 + z)."""
+        return 1.0 / (1.0 + self.redshift)

@@ -1,0 +1,346 @@
+"""Measures of a posterior on maps, as pure functions of arrays.
+
+    P_ab(k) = < Re a_k conj(b_k) >        over the modes of an azimuthal bin; never the modulus of a single mode
+    b(k)    = sqrt(P_mm / P_tt)           transfer of the prediction m of the truth t
+    r(k)    = P_mt / sqrt(P_mm P_tt)      correlation
+    e       = sum(m) / sum(t) - 1         mass error
+
+A calibrated posterior obeys b_mean = r_mean, b_sample = 1 and r_sample = r_mean^2. With S samples in the mean,
+b_S^2 = r^2 + (1 - r^2) / S and r_S = r^2 / b_S, so the identity is tested after that noise has been taken away.
+
+Shapes: truth t (N, Y, X), samples x (N, S, Y, X), mean m (N, Y, X), one channel at a time, linear surface density
+[Msun / kpc^2]. k is comoving [h / Mpc]; a proper pixel is a comoving one at z = 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[Any]
+
+K_SPLIT: float = 2.0  # between large and small scales [h / Mpc], Hsu et al. 2025 Table 1
+SUBPIXELS: int = 8  # per side, where a circle cuts a pixel
+
+
+class Powers(NamedTuple):
+    """Auto and cross power of truth t, posterior mean m and single samples x, each (N, K) [(Msun/kpc^2)^2 Mpc^2].
+
+    xx and xt are averages over the samples of one map.
+    """
+
+    tt: Array
+    mm: Array
+    mt: Array
+    xx: Array
+    xt: Array
+
+
+# Power spectra ------------------------------------------------------------------------------------------------------
+
+
+def fundamental(pixels: int, pixel_mpc: float, *, h: float) -> float:
+    """Smallest wavenumber of a map, 2 pi / L [h / Mpc]."""
+    return 2.0 * np.pi / (pixels * pixel_mpc * h)
+
+
+def nyquist(pixel_mpc: float, *, h: float) -> float:
+    """Largest wavenumber along an axis, pi / pixel [h / Mpc]."""
+    return np.pi / (pixel_mpc * h)
+
+
+def default_k_edges(pixels: int, pixel_mpc: float, *, h: float, split: float = K_SPLIT) -> Array:
+    """Bin edges from the fundamental to Nyquist, (K + 1,) [h / Mpc].
+
+    Bins are even in log k, at least a factor sqrt(2) wide so that none is empty, and `split` is an edge if inside.
+    """
+    # A relative 1e-6 at both ends keeps the fundamental and Nyquist inside whatever the rounding.
+    low, high = fundamental(pixels, pixel_mpc, h=h) * (1 - 1e-6), nyquist(pixel_mpc, h=h) * (1 + 1e-6)
+    corners = [low, split, high] if low < split < high else [low, high]
+    parts = [_log_edges(a, b) for a, b in itertools.pairwise(corners)]
+    return np.concatenate([parts[0][:1], *(part[1:] for part in parts)])
+
+
+def _log_edges(low: float, high: float) -> Array:
+    bins = max(1, int(np.log(high / low) / np.log(np.sqrt(2.0))))
+    return np.geomspace(low, high, bins + 1)
+
+
+def radial_bins(pixels: int, pixel_mpc: float, k_edges: ArrayLike, *, h: float) -> tuple[Array, Array]:
+    """Mean wavenumber and averaging weights of the azimuthal bins.
+
+    Args:
+        pixels: side of the map.
+        pixel_mpc: side of a pixel [Mpc, comoving].
+        k_edges: (K + 1,) [h / Mpc].
+
+    Returns:
+        k: (K,) mean |k| of the modes in each bin [h / Mpc]; NaN for a bin without modes.
+        weights: (pixels * (pixels // 2 + 1), K), sums to one over the modes of a bin, for the half plane of rfft2.
+    """
+    k_y = np.fft.fftfreq(pixels, pixel_mpc * h / (2 * np.pi))
+    k_x = np.fft.rfftfreq(pixels, pixel_mpc * h / (2 * np.pi))
+    k = np.hypot(k_y[:, None], k_x[None, :]).ravel()
+    edges = np.asarray(k_edges, dtype=float)
+    bins = np.digitize(k, edges) - 1
+    weights = (bins[:, None] == np.arange(len(edges) - 1)) * _mode_counts(pixels)[:, None]
+    total = weights.sum(0)
+    weights = np.divide(weights, total, out=np.full(weights.shape, np.nan), where=total > 0)
+    return k @ weights, weights
+
+
+def _mode_counts(pixels: int) -> Array:
+    """Times each rfft2 mode stands for in the full plane: 2 but for the self-conjugate columns, (P * (P//2 + 1),)."""
+    counts = np.full((pixels, pixels // 2 + 1), 2.0)
+    counts[:, 0] = 1.0
+    if pixels % 2 == 0:
+        counts[:, -1] = 1.0
+    return counts.ravel()
+
+
+def power_spectra(a: Array, b: Array, pixel_mpc: float, k_edges: ArrayLike, *, h: float) -> Array:
+    """P_ab(k) = <Re a_k conj(b_k)> of maps without window or padding, (..., K) [unit(a) unit(b) Mpc^2].
+
+    Args:
+        a, b: (..., P, P) maps; leading axes broadcast.
+        pixel_mpc: side of a pixel [Mpc, comoving].
+        k_edges: (K + 1,) [h / Mpc].
+    """
+    pixels = a.shape[-1]
+    _, weights = radial_bins(pixels, pixel_mpc, k_edges, h=h)
+    return _binned(np.fft.rfft2(a), np.fft.rfft2(b), weights) * (pixel_mpc / pixels) ** 2
+
+
+def _binned(a_k: Array, b_k: Array, weights: Array) -> Array:
+    product = a_k.real * b_k.real + a_k.imag * b_k.imag
+    return product.reshape(*product.shape[:-2], -1) @ weights
+
+
+def posterior_powers(truth: Array, samples: Array, pixel_mpc: float, k_edges: ArrayLike, *, h: float) -> Powers:
+    """The five powers of each map that b and r are made of.
+
+    Args:
+        truth: (N, P, P). samples: (N, S, P, P).
+    """
+    pixels = truth.shape[-1]
+    _, weights = radial_bins(pixels, pixel_mpc, k_edges, h=h)
+    rows = [_powers_of_map(t, x, weights) for t, x in zip(truth, samples, strict=True)]
+    return Powers(*(np.stack(column) * (pixel_mpc / pixels) ** 2 for column in zip(*rows, strict=True)))
+
+
+def _powers_of_map(t: Array, x: Array, weights: Array) -> Powers:
+    t_k, x_k = np.fft.rfft2(t), np.fft.rfft2(x)
+    m_k = x_k.mean(0)
+    xx, xt = _binned(x_k, x_k, weights).mean(0), _binned(m_k, t_k, weights)  # mean of x conj(t) is m conj(t)
+    return Powers(_binned(t_k, t_k, weights), _binned(m_k, m_k, weights), xt, xx, xt)
+
+
+def transfer(P_mm: Array, P_tt: Array, *, pooled: bool = False) -> Array:
+    """b(k) = sqrt(P_mm / P_tt), (K,).
+
+    Args:
+        P_mm, P_tt: (N, K).
+        pooled: average the powers over maps first; otherwise b is taken per map and averaged.
+    """
+    P_mm, P_tt = _pool(pooled, P_mm, P_tt)
+    return nan_mean(np.sqrt(ratio(P_mm, P_tt)))
+
+
+def correlation(P_mt: Array, P_mm: Array, P_tt: Array, *, pooled: bool = False) -> Array:
+    """r(k) = P_mt / sqrt(P_mm P_tt), (K,); arguments (N, K), `pooled` as in `transfer`. NaN without power."""
+    P_mt, P_mm, P_tt = _pool(pooled, P_mt, P_mm, P_tt)
+    return nan_mean(ratio(P_mt, np.sqrt(np.maximum(P_mm, 0.0) * P_tt)))
+
+
+def _pool(pooled: bool, *powers: Array) -> tuple[Array, ...]:
+    return tuple(p.mean(0, keepdims=True) for p in powers) if pooled else powers
+
+
+def ratio(a: Array, b: Array) -> Array:
+    """a / b, NaN where b is not positive."""
+    return np.divide(a, b, out=np.full(np.broadcast_shapes(a.shape, b.shape), np.nan), where=b > 0)
+
+
+def nan_mean(values: Array, axis: int = 0) -> Array:
+    """Mean over the finite entries along an axis; NaN, without a warning, where there are none."""
+    finite = np.isfinite(values)
+    return ratio(np.where(finite, values, 0.0).sum(axis), finite.sum(axis))
+
+
+def scale_averages(k: Array, curve: Array, split: float = K_SPLIT) -> tuple[float, float]:
+    """Average of a curve over its bins at large (k < split) and small (k >= split) scales; each bin counts once.
+
+    Args:
+        k: (K,) [h / Mpc]. curve: (K,).
+    """
+    large = k < split
+    return float(nan_mean(curve[large])), float(nan_mean(curve[~large]))
+
+
+def debiased_mean_power(powers: Powers, n_samples: int) -> Array:
+    """P_mm of the mean of infinitely many samples, (N, K): P_mm - (P_xx - P_mm) / (S - 1)."""
+    return powers.mm - (powers.xx - powers.mm) / max(n_samples - 1, 1)
+
+
+def identity_residual(powers: Powers, n_samples: int | None = None) -> Array:
+    """b_mean - r_mean of the pooled powers, (K,): zero if calibrated, positive if over-confident.
+
+    Args:
+        n_samples: S; if given, the noise of the finite mean is taken away first.
+    """
+    mm = powers.mm if n_samples is None else debiased_mean_power(powers, n_samples)
+    return transfer(mm, powers.tt, pooled=True) - correlation(powers.mt, mm, powers.tt, pooled=True)
+
+
+def expected_mean_transfer(r: ArrayLike, n_samples: int) -> Array:
+    """b of the mean of S samples of a calibrated posterior: b_S^2 = r^2 + (1 - r^2) / S, r that of the exact mean."""
+    r2 = np.square(np.asarray(r, dtype=float))
+    return np.sqrt(r2 + (1.0 - r2) / n_samples)
+
+
+def expected_mean_correlation(r: ArrayLike, n_samples: int) -> Array:
+    """r of the mean of S samples of a calibrated posterior: r_S = r^2 / b_S."""
+    return np.square(np.asarray(r, dtype=float)) / expected_mean_transfer(r, n_samples)
+
+
+def expected_sample_correlation(r: ArrayLike) -> Array:
+    """r of single samples of a calibrated posterior: r_sample = r_mean^2."""
+    return np.square(np.asarray(r, dtype=float))
+
+
+# Masses -------------------------------------------------------------------------------------------------------------
+
+
+def mass_error(m: Array, t: Array, mask: Array | None = None) -> Array:
+    """e = sum(m) / sum(t) - 1 of each map, (N,).
+
+    Args:
+        m, t: (N, Y, X).
+        mask: (Y, X) or (N, Y, X) weights, or None for the whole map.
+    """
+    weight: Any = 1.0 if mask is None else mask
+    return ratio(np.sum(m * weight, axis=(-2, -1)), np.sum(t * weight, axis=(-2, -1))) - 1.0
+
+
+def spread(values: Array) -> tuple[float, float, float]:
+    """Median, +(84th - 50th) and -(50th - 16th) percentile; both as positive widths; NaN is left out."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return float("nan"), float("nan"), float("nan")
+    low, median, high = np.percentile(finite, [16.0, 50.0, 84.0])
+    return float(median), float(high - median), float(median - low)
+
+
+def aperture_mask(pixels: int, pixel_kpc: float, radius_kpc: float) -> Array:
+    """Fraction of each pixel inside a centred circle, (P, P); pixels cut by the edge are split into 8 x 8."""
+    x = (np.arange(pixels) - (pixels - 1) / 2) * pixel_kpc
+    r = np.hypot(x[:, None], x[None, :])
+    half_diagonal = pixel_kpc / np.sqrt(2.0)
+    mask = (r < radius_kpc).astype(float)
+    cut = np.nonzero(np.abs(r - radius_kpc) <= half_diagonal)
+    sub = ((np.arange(SUBPIXELS) + 0.5) / SUBPIXELS - 0.5) * pixel_kpc
+    y_sub, x_sub = x[cut[0]][:, None, None] + sub[:, None], x[cut[1]][:, None, None] + sub[None, :]
+    mask[cut] = (np.hypot(y_sub, x_sub) < radius_kpc).mean(axis=(1, 2))
+    return mask
+
+
+def mass_slopes(mass_true: Array, mass_pred: Array) -> tuple[float, float]:
+    """Slopes in log mass of E[M_hat | M] and of E[M | M_hat].
+
+    The second is one for a calibrated posterior mean; the first is then below one, because the mean reverts to the
+    mean of the population at fixed truth.
+
+    Args:
+        mass_true, mass_pred: (N,) [Msun], positive. NaN comes back for fewer than two different masses.
+    """
+    good = (mass_true > 0) & (mass_pred > 0)
+    if good.sum() < 2:
+        return float("nan"), float("nan")
+    c = np.cov(np.log(mass_true[good]), np.log(mass_pred[good]))
+    forward, backward = ratio(c[0, 1], np.diag(c))
+    return float(forward), float(backward)
+
+
+# Profiles -----------------------------------------------------------------------------------------------------------
+
+
+def default_profile_edges(pixels: int, pixel_kpc: float, bins: int = 10) -> Array:
+    """Edges of annuli from the centre to the border of the map, even in log R beyond the first, (bins + 1,) [kpc]."""
+    first, last = 1.5 * pixel_kpc, 0.5 * pixels * pixel_kpc
+    return np.concatenate([[0.0], np.geomspace(first, last, bins)])
+
+
+def radial_profile(maps: Array, edges_kpc: ArrayLike, pixel_kpc: float) -> Array:
+    """Azimuthal mean in annuli with fractional pixels, (..., R) [unit of maps].
+
+    Args:
+        maps: (..., P, P). edges_kpc: (R + 1,) [kpc].
+    """
+    pixels = maps.shape[-1]
+    circles = np.stack([aperture_mask(pixels, pixel_kpc, float(edge)) for edge in np.asarray(edges_kpc)])
+    rings = np.diff(circles, axis=0).reshape(len(circles) - 1, -1)
+    area = rings.sum(1)
+    return ratio(maps.reshape(*maps.shape[:-2], -1) @ rings.T, area)
+
+
+def profile_differences(profile_pred: Array, profile_true: Array) -> tuple[Array, Array]:
+    """Fractional differences of the population mean and of the population spread, each (R,).
+
+    Args:
+        profile_pred, profile_true: (N, R). The spread is the standard deviation over maps, NaN for a single map.
+    """
+    mean = ratio(profile_pred.mean(0), profile_true.mean(0)) - 1.0
+    return mean, ratio(profile_pred.std(0), profile_true.std(0)) - 1.0
+
+
+# Pixels -------------------------------------------------------------------------------------------------------------
+
+
+def posterior_std(samples: Array) -> Array:
+    """Unbiased (S - 1) standard deviation of the samples, (N, ...) from (N, S, ...); zero for a single sample."""
+    return samples.std(axis=1, ddof=1) if samples.shape[1] > 1 else np.zeros_like(samples[:, 0])
+
+
+def standardised_error(m: Array, t: Array, std: Array) -> Array:
+    """(m - t) / std; NaN where the posterior has no width."""
+    return ratio(m - t, std)
+
+
+def crps(samples: Array, t: Array) -> Array:
+    """Continuous ranked probability score, fair in the number of samples, (N, ...) [unit of t]; smaller is better.
+
+    CRPS = mean |x_s - t| - sum_{s,s'} |x_s - x_s'| / (2 S (S - 1))                    (Ferro 2014, doi:10.1002/qj.2270)
+
+    Args:
+        samples: (N, S, ...). t: (N, ...).
+    """
+    S = samples.shape[1]
+    error = np.abs(samples - t[:, None]).mean(1)
+    if S < 2:
+        return error
+    order = (2.0 * np.arange(S) - S + 1.0).reshape(1, S, *([1] * (t.ndim - 1)))
+    return error - (order * np.sort(samples, axis=1)).sum(1) / (S * (S - 1))
+
+
+# Errors of the measures ---------------------------------------------------------------------------------------------
+
+
+def bootstrap_over_clusters(
+    values: Array, cluster_ids: ArrayLike, statistic: Callable[[Array], Any], n: int, rng: np.random.Generator
+) -> Array:
+    """The statistic on n resamplings of whole clusters, (n, ...); projections of a cluster are never parted.
+
+    Args:
+        values: (N, ...) one row per map.
+        cluster_ids: (N,) the cluster of each map.
+        statistic: function of rows (N', ...).
+        n: number of resamplings.
+    """
+    _, inverse = np.unique(np.asarray(cluster_ids), return_inverse=True)
+    members = [np.flatnonzero(inverse == c) for c in range(int(inverse.max()) + 1)]
+    draws = rng.integers(len(members), size=(n, len(members)))
+    return np.array([statistic(values[np.concatenate([members[c] for c in draw])]) for draw in draws])

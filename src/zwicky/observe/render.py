@@ -1,0 +1,214 @@
+"""From a snapshot and a halo to maps: cut out a cube, turn it, project it.
+
+    r   = 1000 a (x - x_halo),   nearest periodic image          comoving [Mpc] -> proper [kpc]
+    rho = rho_comoving / a^3
+    r'  = R r;   kept where |z'| <= side / 2;   map = project(r', H, weight) over [-side/2, side/2]^2
+
+A cube keeps every particle of the sphere around it, so that one cube serves any number of rotations. Particles whose
+kernel the snapshot does not know get a support radius that holds K_NEIGHBOURS of their kind.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numba
+import numpy as np
+from astropy import units as u
+from astropy.table import Row
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
+
+from zwicky.observe.channels import CHANNELS, Channel
+from zwicky.observe.project import project
+from zwicky.simulate.state import Particles, Species
+
+K_NEIGHBOURS = 64
+MARGIN = 0.2  # kernels that reach in from further outside the sphere than this fraction of the side are left out
+DEFAULT_CHANNELS = ("gas", "dark_matter", "compton_y", "xray")
+
+
+@dataclass(frozen=True)
+class Cube:
+    """The surroundings of a halo, in proper units, ready to be seen from any side.
+
+    Args:
+        side_kpc: side of the largest cube that fits at any rotation, proper [kpc].
+        scale_factor: of the snapshot.
+        dark_matter, gas: positions relative to the centre and support radii proper [kpc], density proper
+            [Msun / Mpc^3], masses [Msun], temperature [K].
+    """
+
+    side_kpc: float
+    scale_factor: float
+    dark_matter: Species
+    gas: Species
+
+
+def observe(
+    particles: Particles,
+    halo: Mapping[str, Any] | Row | ArrayLike,
+    channels: Sequence[str] = DEFAULT_CHANNELS,
+    rotation: ArrayLike | None = None,
+    pixels: int = 128,
+    pixel_kpc: float = 100.0,
+) -> dict[str, u.Quantity]:
+    """Maps of one halo, {channel: (pixels, pixels) with its unit}, index [y, x], centred on the halo.
+
+    The line of sight is as deep as the map is wide.
+
+    Args:
+        particles: the snapshot.
+        halo: with keys x, y, z, comoving [Mpc] (a row of a table, or a mapping), or the three numbers themselves.
+        channels: names from CHANNELS.
+        rotation: (3, 3) matrix R, x' = R x; the line of sight is z'. None looks along z.
+        pixels: along a side.
+        pixel_kpc: side of a pixel, proper [kpc].
+
+    Raises:
+        ValueError: a channel is unknown or lacks its input, or the cube does not fit into the box.
+    """
+    known_channels(channels)
+    cube = cut_cube(particles, halo_centre(halo), pixels * pixel_kpc)
+    maps = render(cube, channels, rotation, pixels, pixel_kpc)
+    return {name: u.Quantity(image, CHANNELS[name].unit) for name, image in maps.items()}
+
+
+def render(
+    cube: Cube,
+    channels: Sequence[str] = DEFAULT_CHANNELS,
+    rotation: ArrayLike | None = None,
+    pixels: int = 128,
+    pixel_kpc: float = 100.0,
+) -> dict[str, NDArray[np.float64]]:
+    """Maps of a cube, {channel: (pixels, pixels) in its unit}; arguments as for `observe`.
+
+    Raises:
+        ValueError: as `observe`, or the map is wider than the cube.
+    """
+    wanted, R, width = known_channels(channels), _rotation(rotation), pixels * pixel_kpc
+    if width > cube.side_kpc * (1 + 1e-9):
+        raise ValueError(f"a map of {width:g} kpc is wider than the cube of {cube.side_kpc:g} kpc.")
+    maps = {channel.name: np.zeros((pixels, pixels)) for channel in wanted}
+    for kind in ("gas", "dark_matter"):
+        mine = [channel for channel in wanted if kind in channel.species]
+        if mine:
+            images = _project_species(getattr(cube, kind), mine, cube.scale_factor, R, width, pixels)
+            for channel, image in zip(mine, images, strict=True):
+                maps[channel.name] += image
+    return maps
+
+
+def cut_cube(particles: Particles, centre: ArrayLike, side_kpc: float) -> Cube:
+    """The particles that a cube of side_kpc around centre can hold at any rotation.
+
+    Args:
+        particles: the snapshot, periodic.
+        centre: (3,) comoving [Mpc].
+        side_kpc: side of the cube, proper [kpc].
+
+    Raises:
+        ValueError: the cube is larger than the box, or the centre is not three numbers.
+    """
+    a, centre = particles.scale_factor, np.asarray(centre, dtype=float)
+    side = side_kpc / (1e3 * a)
+    if centre.shape != (3,) or not np.isfinite(centre).all():
+        raise ValueError(f"the centre of a cube must be three finite numbers, not {centre}.")
+    if not 0 < side <= particles.box:
+        box_kpc = particles.box * 1e3 * a
+        raise ValueError(f"a cube of {side_kpc:g} kpc does not fit into the box of {box_kpc:g} kpc (proper).")
+    kinds = (particles.dark_matter, particles.gas)
+    return Cube(side_kpc, a, *(_cut_species(species, centre, side, particles.box, a) for species in kinds))
+
+
+def halo_centre(halo: Mapping[str, Any] | Row | ArrayLike) -> NDArray[np.float64]:
+    """(3,) comoving [Mpc] of a halo given as a row of a table, a mapping with keys x, y, z, or three numbers."""
+    if isinstance(halo, Mapping | Row):
+        return np.array([u.Quantity(halo[axis], u.Mpc).value for axis in "xyz"])
+    return np.asarray(halo, dtype=float)
+
+
+def known_channels(names: Sequence[str]) -> list[Channel]:
+    """The channels of these names, each once.
+
+    Raises:
+        ValueError: one is not in CHANNELS.
+    """
+    for name in names:
+        if name not in CHANNELS:
+            raise ValueError(f"unknown channel {name!r}; the known ones are: {', '.join(CHANNELS)}.")
+    return [CHANNELS[name] for name in dict.fromkeys(names)]
+
+
+def neighbour_radius(positions: NDArray[np.float64], largest: float, k: int = K_NEIGHBOURS) -> NDArray[np.float64]:
+    """Distance to the k-th nearest neighbour of each point, (P,), at most `largest`; all in one length unit."""
+    if len(positions) <= k:
+        return np.full(len(positions), largest)
+    distance, _ = cKDTree(positions).query(positions, k=[k + 1])  # the nearest is the point itself
+    return np.minimum(distance[:, 0], largest)
+
+
+def _project_species(
+    species: Species, channels: list[Channel], scale_factor: float, R: NDArray[np.float64], width: float, pixels: int
+) -> NDArray[np.float64]:
+    """Maps (C, pixels, pixels) of one species in one pass."""
+    weights = np.stack([channel.weight(species, scale_factor) for channel in channels], axis=1)
+    turned = species.positions @ R.T
+    inside = np.abs(turned[:, 2]) <= 0.5 * width
+    return project(turned[inside], species.support_radius[inside], weights[inside], width, pixels)  # type: ignore[index]
+
+
+def _cut_species(species: Species, centre: NDArray[np.float64], side: float, box: float, a: float) -> Species:
+    """One species of a cube of comoving side [Mpc], in the units of Cube."""
+    radius = 0.5 * np.sqrt(3.0) * side
+    index, offset = _sphere(species.positions, centre, box, radius + MARGIN * side)
+    near = species.take(index)
+    H = near.support_radius if near.support_radius is not None else neighbour_radius(offset, 0.5 * side)
+    reaches = np.linalg.norm(offset, axis=1) <= radius + H
+    near = replace(near, positions=offset * (1e3 * a), support_radius=H * (1e3 * a))
+    if near.density is not None:
+        near = replace(near, density=near.density / a**3)
+    return near.take(np.flatnonzero(reaches))
+
+
+def _sphere(
+    positions: NDArray[np.float64], centre: NDArray[np.float64], box: float, radius: float
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Index and offset from centre of every particle, or periodic image of one, within radius; all in one unit."""
+    images = np.arange(-np.ceil(radius / box - 0.5), np.ceil(radius / box - 0.5) + 1) * box
+    shifts = np.array(list(itertools.product(images, repeat=3)))
+    found = [_sphere_of_image(positions, centre, box, radius, shift) for shift in shifts]
+    return np.concatenate([index for index, _ in found]), np.concatenate([offset for _, offset in found])
+
+
+def _sphere_of_image(
+    positions: NDArray[np.float64], centre: NDArray[np.float64], box: float, radius: float, shift: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """As `_sphere`, for the nearest image of each particle moved by shift."""
+    index = np.flatnonzero(_inside(positions, centre, box, radius, shift))
+    offset = positions[index] - centre
+    return index, offset - box * np.rint(offset / box) + shift
+
+
+@numba.njit(parallel=True, cache=True)
+def _inside(positions, centre, box, radius, shift):
+    """Whether the nearest image of each particle, moved by shift, lies within radius, (P,)."""
+    inside = np.empty(len(positions), np.bool_)
+    for p in numba.prange(len(positions)):
+        r2 = 0.0
+        for axis in range(3):
+            d = positions[p, axis] - centre[axis]
+            r2 += (d - box * np.rint(d / box) + shift[axis]) ** 2
+        inside[p] = r2 <= radius**2
+    return inside
+
+
+def _rotation(rotation: ArrayLike | None) -> NDArray[np.float64]:
+    """The rotation as a matrix; ValueError unless it is orthogonal."""
+    R = np.eye(3) if rotation is None else np.asarray(rotation, dtype=float)
+    if R.shape != (3, 3) or not np.allclose(R @ R.T, np.eye(3), atol=1e-6):
+        raise ValueError("rotation must be an orthogonal (3, 3) matrix.")
+    return R

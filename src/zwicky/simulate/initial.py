@@ -1,0 +1,101 @@
+"""Initial conditions: Gaussian modes of the linear power, displaced to second order (2LPT).
+
+    x = q - grad phi1 + (D2 / D^2) grad phi2,   lap phi1 = delta,   lap phi2 = sum_{i<j} phi1,ii phi1,jj - phi1,ij^2
+    p = a^2 dx/dt = a^2 E [f1 psi1 + f2 psi2]                                 (Bouchet et al. 1995, Scoccimarro 1998)
+
+Dark matter starts on a cubic lattice and gas on the same lattice moved by half a cell along each axis, both displaced
+by the same field, evaluated at their own sites, so that neither species leads the other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zwicky.cosmology import Cosmology
+from zwicky.grid import wavenumbers
+
+
+def linear_modes(
+    cosmology: Cosmology, box: float, n: int, a: float, rng: np.random.Generator, fixed_amplitude: bool = False
+) -> torch.Tensor:
+    """Modes of the linear density contrast at scale factor a, as given by `grid.rfft`, (n, n, n//2 + 1).
+
+    Args:
+        box: comoving side [Mpc].
+        rng: source of the white noise.
+        fixed_amplitude: give every mode the modulus sqrt(P V) and keep only its phase random (Angulo & Pontzen 2016).
+    """
+    noise = torch.fft.rfftn(torch.from_numpy(rng.standard_normal((n, n, n))))
+    if fixed_amplitude:
+        noise = noise / noise.abs().clamp_min(1e-30) * n**1.5
+    kx, ky, kz = wavenumbers(n, box)
+    k = torch.sqrt(kx**2 + ky**2 + kz**2)
+    k[0, 0, 0] = 1.0
+    power = torch.from_numpy(cosmology.linear_power(k.numpy(), a))
+    power[0, 0, 0] = 0.0
+    return noise * torch.sqrt(power * (n**3 / box**3))
+
+
+def displacements(modes: torch.Tensor, box: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Modes of -grad phi1 and of grad phi2 for density modes at the same time, each (3, n, n, n//2 + 1) [Mpc]."""
+    n = modes.shape[0]
+    k = _derivative_wavenumbers(n, box)
+    k2 = _squared(k)
+    phi1 = -modes / k2
+    second = {(i, j): _real(-k[i] * k[j] * phi1) for i in range(3) for j in range(i, 3)}
+    source = sum(second[i, i] * second[j, j] - second[i, j] ** 2 for i in range(3) for j in range(i + 1, 3))
+    phi2 = -torch.fft.rfftn(source) / k2
+    return torch.stack([-1j * c * phi1 for c in k]), torch.stack([1j * c * phi2 for c in k])
+
+
+def initial_conditions(
+    cosmology: Cosmology, box: float, n: int, a: float, modes: torch.Tensor
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions [Mpc, comoving] and momenta a^2 dx/dt [Mpc H0], each (2 n^3, 3): dark matter first, then gas."""
+    psi1, psi2 = displacements(modes, box)
+    ratio = float(cosmology.growth2(a) / cosmology.growth(a) ** 2)
+    expansion = a**2 * float(cosmology.E(a))
+    move = psi1 + ratio * psi2
+    speed = expansion * (float(cosmology.growth_rate(a)) * psi1 + float(cosmology.growth_rate2(a)) * ratio * psi2)
+    positions, momenta = [], []
+    for shift in (0.0, 0.5):
+        phase = _half_cell_phase(n, shift)
+        lattice = (np.indices((n, n, n)).reshape(3, -1).T + shift) * (box / n)
+        positions.append(lattice + _at_sites(move * phase))
+        momenta.append(_at_sites(speed * phase))
+    return np.concatenate(positions) % box, np.concatenate(momenta)
+
+
+def _derivative_wavenumbers(n: int, box: float) -> list[torch.Tensor]:
+    """Wavenumbers for gradients: the Nyquist plane, whose derivative has no sign, is set to zero."""
+    k = list(wavenumbers(n, box))
+    if n % 2 == 0:
+        for axis in range(3):
+            k[axis] = k[axis].clone()
+            k[axis].view(-1)[n // 2] = 0.0
+    return k
+
+
+def _squared(k: list[torch.Tensor]) -> torch.Tensor:
+    k2 = k[0] ** 2 + k[1] ** 2 + k[2] ** 2
+    k2[k2 == 0] = torch.inf
+    return k2
+
+
+def _half_cell_phase(n: int, shift: float) -> torch.Tensor:
+    """exp(i k . s) for sites moved by `shift` cells along each axis."""
+    mx, my, mz = wavenumbers(n, float(n))
+    return torch.exp(1j * shift * (mx + my + mz))
+
+
+def _real(modes: torch.Tensor) -> torch.Tensor:
+    n = modes.shape[0]
+    return torch.fft.irfftn(modes, s=(n, n, n))
+
+
+def _at_sites(vector_modes: torch.Tensor) -> NDArray[np.float64]:
+    return torch.stack([_real(m) for m in vector_modes]).reshape(3, -1).T.numpy()
+
+

@@ -1,0 +1,251 @@
+"""The pressure of the gas as a model: HYPER's temperature map (He, Trac & Gnedin 2022, arXiv 2107.04606).
+
+A halo of mass M200c and concentration c200c has, as functions of radius r,
+
+    rho = NFW,    psi = 4 pi G rho_s r_s ln(x) / (x^2 - 1),   x = r / r_s          (psi = G int rho / |x - x'|^2 d^3x')
+    P_th / P500 = P0 / [(c s)^gamma (1 + (c s)^alpha)^((beta - gamma) / alpha)],   s = r / R500c
+    f_th = P_th / P_tot = 0.913 exp[-(0.244 s)^1.244]                              (Nelson et al. 2014)
+    rho_gas = |d(P_th / f_th)/dr| / (G M(<r) / r^2),    T = P_th mu m_p / (k rho_gas).
+
+The pairs (rho, psi) of all halos and radii determine (M, r), so T and f_th become functions of local rho and psi. A gas
+particle looks them up; then P_th = rho_gas k T / (mu m_p) with its own SPH density. Coefficients of the debiased
+pressure profile (DPP) are from He et al. 2021 (arXiv 2008.04334). Outside halos the intergalactic medium follows
+T = T0 Delta_b^(gamma - 1); the two are blended geometrically in gas overdensity.
+
+With the temperature prescribed, gas in static equilibrium under P_th alone would be over-concentrated, because part of
+the support is random motion. The closure says who supplies it: `viscous` dissipates the motion and puts P_th / f_th into
+the equation of motion; `inviscid` keeps the motion and P_th. SZ and X-ray always use P_th.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from colossus.cosmology import cosmology as colossus_cosmology
+from colossus.halo import concentration
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from scipy.optimize import brentq
+
+from zwicky.cosmology import Cosmology
+from zwicky.units import G_CGS, K_B, KEV, M_PROTON, MPC, MSUN, MU, MU_E
+
+CLOSURES = ("viscous", "inviscid")
+
+
+@dataclass(frozen=True)
+class PressureModel:
+    """Parameters of the pressure model; the defaults are the DPP.
+
+    Args:
+        p0, c500, alpha, beta, gamma: GNFW pressure profile.
+        thermal_0, thermal_scale, thermal_slope: f_th(s) = thermal_0 exp[-(thermal_scale s)^thermal_slope].
+        igm_t0 [K], igm_gamma: T = igm_t0 Delta_b^(igm_gamma - 1).
+        blend: gas overdensity at the middle of the blend, which runs from half to twice this value.
+        reionization: redshift before which the gas is cold (no pressure).
+        closure: `viscous` or `inviscid`. viscosity: alpha of the artificial viscosity of the viscous closure.
+    """
+
+    p0: float = 5.048
+    c500: float = 1.217
+    alpha: float = 1.192
+    beta: float = 5.490
+    gamma: float = 0.433
+    thermal_0: float = 0.913
+    thermal_scale: float = 0.244
+    thermal_slope: float = 1.244
+    igm_t0: float = 1e4
+    igm_gamma: float = 1.6
+    blend: float = 30.0
+    reionization: float = 8.0
+    closure: str = "viscous"
+    viscosity: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.closure not in CLOSURES:
+            raise ValueError(f"closure must be one of {', '.join(CLOSURES)}, not {self.closure!r}.")
+        for f in fields(self):
+            if f.type == "float" and not getattr(self, f.name) >= 0:
+                raise ValueError(f"{f.name} of the pressure model must not be negative.")
+
+    def thermal_fraction(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """f_th = P_th / P_tot at s = r / R500c."""
+        return self.thermal_0 * np.exp(-((self.thermal_scale * s) ** self.thermal_slope))
+
+    def universal(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """P_th / P500 at s = r / R500c."""
+        y = self.c500 * s
+        return self.p0 / (y**self.gamma * (1 + y**self.alpha) ** ((self.beta - self.gamma) / self.alpha))
+
+    def total_slope(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """dln(P_th / f_th) / dln r at s = r / R500c."""
+        y = (self.c500 * s) ** self.alpha
+        thermal = -self.gamma - (self.beta - self.gamma) * y / (1 + y)
+        return thermal + self.thermal_slope * (self.thermal_scale * s) ** self.thermal_slope
+
+
+def pressure_500(m500c: NDArray[np.float64], efunc: float, h: float) -> NDArray[np.float64]:
+    """P500 [erg cm^-3], total gas pressure, of a halo of m500c [Msun].
+
+    1.65e-3 keV cm^-3 (mu_e / mu) E(z)^(8/3) [M500 / (3e14 h70^-1 Msun)]^(2/3) h70^2 (Arnaud et al. 2010, times mu_e/mu).
+    """
+    h70 = h / 0.7
+    return 1.65e-3 * KEV * (MU_E / MU) * efunc ** (8 / 3) * (m500c * h70 / 3e14) ** (2 / 3) * h70**2
+
+
+def hydrostatic(
+    model: PressureModel,
+    r: NDArray[np.float64],
+    r500c: NDArray[np.float64],
+    p500: NDArray[np.float64],
+    rho_s: NDArray[np.float64],
+    r_s: NDArray[np.float64],
+) -> dict[str, NDArray[np.float64]]:
+    """Profiles of a halo in hydrostatic equilibrium, all in CGS: rho, psi, p_th, f_th, rho_gas, temperature."""
+    x, s = r / r_s, r / r500c
+    gravity = 4 * np.pi * G_CGS * rho_s * r_s**3 * (np.log1p(x) - x / (1 + x)) / r**2
+    p_th, f_th = p500 * model.universal(s), model.thermal_fraction(s)
+    rho_gas = -(p_th / f_th) * model.total_slope(s) / r / gravity
+    return {
+        "rho": rho_s / (x * (1 + x) ** 2),
+        "psi": 4 * np.pi * G_CGS * rho_s * r_s * _log_ratio(x),
+        "p_th": p_th,
+        "f_th": f_th,
+        "rho_gas": rho_gas,
+        "temperature": p_th * MU * M_PROTON / (K_B * rho_gas),
+    }
+
+
+def _log_ratio(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """ln(x) / (x^2 - 1), which is 1/2 - (x - 1)/2 near x = 1."""
+    near = np.abs(x - 1) < 1e-4
+    safe = np.where(near, 2.0, x)
+    return np.where(near, 0.5 - 0.5 * (x - 1), np.log(safe) / (safe**2 - 1))
+
+
+@dataclass(frozen=True)
+class TemperatureMap:
+    """ln T and f_th on a regular grid of log10 rho [g cm^-3] and log10 psi [cm s^-2], both proper.
+
+    `shape` holds ln(T rho / psi^2), which varies slowly (T = psi^2 / rho F by dimensions), so that interpolation is
+    accurate; `f_th` the thermal fraction.
+    """
+
+    log_rho0: float
+    log_psi0: float
+    step: float
+    shape: NDArray[np.float64]
+    f_th: NDArray[np.float64]
+
+    def __call__(
+        self, rho: NDArray[np.float64], psi: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Temperature [K] and thermal fraction at matter density rho [g cm^-3] and psi [cm s^-2]."""
+        u = np.clip((np.log10(rho) - self.log_rho0) / self.step, 0, self.shape.shape[0] - 1.001)
+        v = np.clip((np.log10(psi) - self.log_psi0) / self.step, 0, self.shape.shape[1] - 1.001)
+        i, j = u.astype(int), v.astype(int)
+        du, dv = u - i, v - j
+
+        def bilinear(table: NDArray[np.float64]) -> NDArray[np.float64]:
+            return (1 - du) * ((1 - dv) * table[i, j] + dv * table[i, j + 1]) + du * (
+                (1 - dv) * table[i + 1, j] + dv * table[i + 1, j + 1]
+            )
+
+        return np.exp(bilinear(self.shape)) * psi**2 / rho, bilinear(self.f_th)
+
+
+def temperature_map(model: PressureModel, cosmology: Cosmology, a: float, step: float = 0.05) -> TemperatureMap:
+    """The map T(rho, psi) at scale factor a, from halos of 10^10 to 10^16 Msun/h at 0.01 to 4 R200c."""
+    halo = _halo_grid(cosmology, a)
+    profiles = hydrostatic(
+        model, halo["r"], halo["r500c"], pressure_500(halo["m500c"], float(cosmology.E(a)), cosmology.h),
+        halo["rho_s"], halo["r_s"],
+    )
+    log_rho, log_psi = np.log10(profiles["rho"]).ravel(), np.log10(profiles["psi"]).ravel()
+    shape = np.log(profiles["temperature"] * profiles["rho"] / profiles["psi"] ** 2).ravel()
+    f_th = np.broadcast_to(profiles["f_th"], profiles["rho"].shape).ravel()
+    low_rho, low_psi = step * np.floor(log_rho.min() / step), step * np.floor(log_psi.min() / step)
+    tables = _grid_average((log_rho - low_rho) / step, (log_psi - low_psi) / step, (shape, f_th))
+    return TemperatureMap(low_rho, low_psi, step, *tables)
+
+
+def _grid_average(
+    u: NDArray[np.float64], v: NDArray[np.float64], values: tuple[NDArray[np.float64], ...]
+) -> list[NDArray[np.float64]]:
+    """Cloud-in-cell averages of scattered values on integer nodes; empty nodes copy the nearest filled one."""
+    size = (int(u.max()) + 2, int(v.max()) + 2)
+    weight, sums = np.zeros(size), [np.zeros(size) for _ in values]
+    i, j = u.astype(int), v.astype(int)
+    for di in (0, 1):
+        for dj in (0, 1):
+            w = np.abs(1 - di - (u - i)) * np.abs(1 - dj - (v - j))
+            np.add.at(weight, (i + di, j + dj), w)
+            for total, value in zip(sums, values, strict=True):
+                np.add.at(total, (i + di, j + dj), w * value)
+    empty = weight < 1e-3
+    nearest = distance_transform_edt(empty, return_distances=False, return_indices=True)
+    return [(total / np.where(empty, 1, weight))[tuple(nearest)] for total in sums]
+
+
+def _halo_grid(cosmology: Cosmology, a: float) -> dict[str, NDArray[np.float64]]:
+    """NFW halos (mass along axis 0, radius along axis 1), CGS but for masses [Msun]."""
+    m200c = 10 ** np.arange(10.0, 16.0, 0.02)
+    c200c = concentration_200c(cosmology, m200c, a)
+    rho_crit = cosmology.rho_crit(a) * MSUN / MPC**3
+    r200c = np.cbrt(m200c * MSUN / (4 / 3 * np.pi * 200 * rho_crit))
+    r_s = r200c / c200c
+    rho_s = m200c * MSUN / (4 * np.pi * r_s**3 * _nfw_mass(c200c))
+    x500 = overdensity_radius(c200c, 200.0, 500.0)
+    grid = {"r200c": r200c, "r_s": r_s, "rho_s": rho_s, "r500c": x500 * r_s}
+    grid["m500c"] = m200c * _nfw_mass(x500) / _nfw_mass(c200c)
+    grid = {k: v[:, None] for k, v in grid.items()}
+    grid["r"] = grid["r200c"] * 10 ** np.arange(-2.0, np.log10(4.0) + 0.005, 0.01)
+    return grid
+
+
+def concentration_200c(cosmology: Cosmology, m200c: NDArray[np.float64], a: float) -> NDArray[np.float64]:
+    """c200c of Diemer & Kravtsov 2015 with the constants of Diemer & Joyce 2019, by colossus; m200c [Msun]."""
+    c = cosmology
+    parameters = {"flat": abs(c.omega_m + c.omega_l - 1) < 1e-12, "H0": c.hubble0, "Om0": c.omega_m, "Ode0": c.omega_l,
+                  "Ob0": c.omega_b, "sigma8": c.sigma8, "ns": c.n_s, "relspecies": False}
+    if parameters["flat"]:
+        del parameters["Ode0"]
+    previous = colossus_cosmology.current_cosmo
+    try:
+        colossus_cosmology.setCosmology("zwicky", params=parameters, persistence="")
+        return concentration.concentration(m200c * c.h, "200c", 1 / a - 1, model="diemer15")
+    finally:
+        colossus_cosmology.current_cosmo = previous
+
+
+def _nfw_mass(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log1p(x) - x / (1 + x)
+
+
+def overdensity_radius(c: NDArray[np.float64], delta: float, wanted: float) -> NDArray[np.float64]:
+    """r / r_s where an NFW halo, of concentration c at overdensity `delta`, reaches the overdensity `wanted`."""
+
+    def solve(ci: float) -> float:
+        target = wanted / delta * float(_nfw_mass(np.float64(ci))) / ci**3
+        return float(brentq(lambda x: float(_nfw_mass(np.float64(x))) / x**3 - target, 1e-3 * ci, 10 * ci))
+
+    return np.array([solve(float(ci)) for ci in c])
+
+
+def gas_temperature(
+    model: PressureModel,
+    icm: TemperatureMap,
+    overdensity: NDArray[np.float64],
+    rho_matter: NDArray[np.float64],
+    psi: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Temperature [K] and thermal fraction of gas: IGM below blend / 2, ICM above 2 blend, geometric blend between.
+
+    Args:
+        overdensity: gas density over its mean. rho_matter: proper [g cm^-3]. psi: proper [cm s^-2].
+    """
+    igm = model.igm_t0 * np.maximum(overdensity, 1e-3) ** (model.igm_gamma - 1)
+    halo, f_th = icm(np.maximum(rho_matter, 1e-40), np.maximum(psi, 1e-20))
+    x = np.clip((np.log2(np.maximum(overdensity, 1e-3) / model.blend) + 1) / 2, 0, 1)
+    return np.maximum(halo, igm) ** x * igm ** (1 - x), f_th**x

@@ -1,0 +1,100 @@
+"""Snapshots from disk to `Particles`.
+
+Every data set is converted by its own attributes `to_cgs`, `a_scaling` and `h_scaling`, as GADGET-4, AREPO and Zwicky
+write them: physical value in CGS = stored value * to_cgs * a^a_scaling * h^h_scaling.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from zwicky.cosmology import Cosmology
+from zwicky.io import UserError, require_file
+from zwicky.simulate.state import Particles, Species
+from zwicky.units import MPC, MSUN
+
+_CGS = {  # what one of our units is in CGS, and the power of a that makes it comoving
+    "Coordinates": (MPC, 1),
+    "Velocities": (1e5, 0),
+    "Masses": (MSUN, 0),
+    "SmoothingLength": (MPC, 1),
+    "Density": (MSUN / MPC**3, -3),
+    "Temperature": (1.0, 0),
+}
+
+
+def read_snapshot(path: str | Path) -> Particles:
+    """Particles of an HDF5 snapshot: PartType0 is gas, PartType1 dark matter.
+
+    Args:
+        path: a single HDF5 file whose data sets carry `to_cgs`, `a_scaling` and `h_scaling`.
+
+    Raises:
+        UserError: the file is missing, damaged, or lacks what is needed; the message says what.
+    """
+    path = require_file(path, "the snapshot")
+    try:
+        with h5py.File(path) as f:
+            return _read(f, path)
+    except (OSError, KeyError) as error:
+        raise UserError(f"{path} is not a complete HDF5 snapshot ({_reason(error)}).") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip("'\"").splitlines()[0]
+
+
+def _read(f: h5py.File, path: Path) -> Particles:
+    header = f["Header"].attrs
+    a, h = float(header["Time"]), float(header["HubbleParam"])
+    if int(header.get("NumFilesPerSnapshot", 1)) != 1:
+        raise UserError(f"{path} is one of several files of a snapshot; only single-file snapshots can be read.")
+    cosmology = _cosmology(f, header, h)
+    gas, dark = (_species(f, group, a, h, path) for group in ("PartType0", "PartType1"))
+    length = _factor(f["PartType1/Coordinates"], "Coordinates", a, h)
+    box = float(np.atleast_1d(header["BoxSize"])[0]) * length
+    origin = {k: str(v) for k, v in f["Origin"].attrs.items()} if "Origin" in f else {}
+    return Particles(box, 1 / a - 1, cosmology, dark, gas, {"snapshot": path.name, **origin})
+
+
+def _cosmology(f: h5py.File, header: h5py.AttributeManager, h: float) -> Cosmology:
+    if "Cosmology" in f:
+        return Cosmology(**{k: float(v) for k, v in f["Cosmology"].attrs.items()})
+    omega_b = float(header.get("OmegaBaryon", 0.045 / 0.3 * header["Omega0"]))
+    return Cosmology(float(header["Omega0"]), float(header["OmegaLambda"]), omega_b, h)
+
+
+def _species(f: h5py.File, group: str, a: float, h: float, path: Path) -> Species:
+    if group not in f:
+        raise UserError(f"{path} has no {group}; a snapshot needs gas (PartType0) and dark matter (PartType1).")
+    g = f[group]
+    fields = {
+        "positions": "Coordinates", "velocities": "Velocities", "masses": "Masses",
+        "support_radius": "SmoothingLength", "density": "Density", "temperature": "Temperature",
+    }
+    needed = {"positions", "velocities", "masses"}
+    columns = {k: _column(g[name], name, a, h, path) for k, name in fields.items() if k in needed or name in g}
+    lengths = {len(v) for v in columns.values()}
+    if len(lengths) != 1:
+        raise UserError(f"the data sets of {group} in {path} differ in length.")
+    return Species(**columns)  # type: ignore[arg-type]
+
+
+def _column(data: h5py.Dataset, name: str, a: float, h: float, path: Path) -> NDArray:
+    values = data[()] * _factor(data, name, a, h)
+    if not np.isfinite(values).all():
+        raise UserError(f"{data.name} in {path} holds NaN or infinity.")
+    if name in ("Masses", "Density", "SmoothingLength") and (values < 0).any():
+        raise UserError(f"{data.name} in {path} holds negative values.")
+    return values
+
+
+def _factor(data: h5py.Dataset, name: str, a: float, h: float) -> float:
+    """From stored values to our comoving units."""
+    cgs, comoving = _CGS[name]
+    physical = float(data.attrs["to_cgs"]) * a ** float(data.attrs["a_scaling"]) * h ** float(data.attrs["h_scaling"])
+    return physical / cgs / a**comoving

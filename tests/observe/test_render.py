@@ -1,0 +1,172 @@
+"""From snapshot to maps: nothing lost, the right units, the right way round."""
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.table import Table
+
+from zwicky.cosmology import Cosmology
+from zwicky.observe.channels import CHANNELS, Channel
+from zwicky.observe.render import cut_cube, neighbour_radius, observe, render
+from zwicky.observe.sightlines import cardinal_rotations, random_rotations
+from zwicky.simulate.state import Particles, Species
+
+BOX = 40.0  # comoving [Mpc]
+CENTRE = np.array([39.5, 20.0, 0.3])  # near two faces
+
+
+def species(offsets, gas, H=0.3):
+    """Particles at these comoving offsets [Mpc] from the centre."""
+    rng = np.random.default_rng(7)
+    P = len(offsets)
+    extra = {
+        "support_radius": np.full(P, H), "density": rng.uniform(1e13, 1e14, P), "temperature": rng.uniform(1e7, 1e8, P),
+    }  # fmt: skip
+    return Species(
+        positions=(CENTRE + offsets) % BOX, velocities=np.zeros((P, 3), np.float32), masses=rng.uniform(1e9, 2e9, P),
+        **(extra if gas else {}),
+    )  # fmt: skip
+
+
+def snapshot(redshift=0.0, P=800, spread=2.0, seed=0):
+    """A ball of gas and of dark matter around the centre, within 3.5 Mpc comoving."""
+    rng = np.random.default_rng(seed)
+    balls = [np.clip(rng.normal(0, spread, (P, 3)) * [1, 0.6, 0.3], -2, 2) for _ in range(2)]
+    return Particles(BOX, redshift, Cosmology(), species(balls[0], gas=False), species(balls[1], gas=True))
+
+
+def test_units_and_shapes():
+    maps = observe(snapshot(), CENTRE, tuple(CHANNELS), pixels=16, pixel_kpc=500.0)
+    assert list(maps) == list(CHANNELS)
+    for name, image in maps.items():
+        assert image.shape == (16, 16)
+        assert image.unit == u.Unit(CHANNELS[name].unit)
+        assert np.isfinite(image.value).all()
+        assert image.value.min() >= 0
+
+
+@pytest.mark.parametrize("redshift", [0.0, 1.0])
+def test_mass_y_and_luminosity_are_conserved(redshift):
+    particles = snapshot(redshift)
+    pixel = 1000.0 / (1 + redshift)
+    maps = observe(particles, CENTRE, tuple(CHANNELS), random_rotations(1, np.random.default_rng(2))[0], 16, pixel)
+    cube = cut_cube(particles, CENTRE, 16 * pixel)
+    assert len(cube.gas) == len(particles.gas)
+    for name in ("gas", "compton_y", "xray"):
+        total = CHANNELS[name].weight(cube.gas, cube.scale_factor).sum()
+        assert maps[name].value.sum() * pixel**2 == pytest.approx(total, rel=1e-10)
+    assert maps["gas"].value.sum() * pixel**2 == pytest.approx(particles.gas.masses.sum(), rel=1e-10)
+    assert maps["dark_matter"].value.sum() * pixel**2 == pytest.approx(particles.dark_matter.masses.sum(), rel=1e-10)
+    np.testing.assert_allclose(maps["total"], maps["gas"] + maps["dark_matter"], rtol=1e-12)
+
+
+def test_cube_is_proper_and_periodic():
+    near, far = cut_cube(snapshot(0.0), CENTRE, 8000.0), cut_cube(snapshot(1.0), CENTRE, 4000.0)
+    np.testing.assert_allclose(far.gas.positions, 0.5 * near.gas.positions, atol=1e-9)
+    np.testing.assert_allclose(far.gas.support_radius, 150.0)
+    np.testing.assert_allclose(far.dark_matter.support_radius, 0.5 * near.dark_matter.support_radius)
+    np.testing.assert_allclose(far.gas.density, 8 * near.gas.density)
+    assert np.linalg.norm(near.gas.positions, axis=1).max() < 4000.0
+
+
+def test_axis_order_is_y_x_and_centred():
+    particles = snapshot()
+    particles.gas = species(np.array([[1.75, -2.75, 0.1]]), gas=True, H=0.01)
+    image = observe(particles, {"x": CENTRE[0], "y": CENTRE[1], "z": CENTRE[2]}, ("gas",), None, 16, 500.0)["gas"]
+    assert np.argwhere(image.value > 0).tolist() == [[2, 11]]
+
+
+def test_rotations_of_the_map_and_of_the_view_agree():
+    cube = cut_cube(snapshot(), CENTRE, 8000.0)
+    quarter = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    upright = render(cube, ("gas", "xray"), None, 16, 500.0)
+    turned = render(cube, ("gas", "xray"), quarter, 16, 500.0)
+    for name in upright:
+        np.testing.assert_allclose(turned[name], np.rot90(upright[name], -1), rtol=1e-9, atol=1e-9)
+
+
+def test_line_of_sight_of_cardinal_rotations():
+    """A flattened ball is narrowest in z: seen along x it is narrow from left to right or up and down."""
+    cube = cut_cube(snapshot(), CENTRE, 8000.0)
+    c = np.arange(16) - 7.5
+    widths = []
+    for R in cardinal_rotations():
+        image = render(cube, ("gas",), R, 16, 500.0)["gas"]
+        widths.append([(image.sum(axis) @ c**2) / image.sum() for axis in (0, 1)])  # along x', along y'
+    (x, y), (y_again, z), (z_again, x_again) = widths
+    assert x > y > z
+    np.testing.assert_allclose([x, y, z], [x_again, y_again, z_again], rtol=0.02)
+
+
+def test_depth_is_the_width():
+    particles = snapshot()
+    particles.gas = species(np.array([[0, 0, 3.9], [0, 0, 4.1], [3.0, 0, 0], [4.1, 0, 0]]), gas=True, H=0.05)
+    image = observe(particles, CENTRE, ("gas",), None, 16, 500.0)["gas"]
+    assert image.value.sum() * 500.0**2 == pytest.approx(particles.gas.masses[[0, 2]].sum(), rel=1e-12)
+
+
+def test_corners_of_a_turned_cube_are_filled():
+    """A uniform box has a uniform map from every side, even where the sphere around the cube passes its faces."""
+    grid = (np.stack(np.meshgrid(*[np.arange(20.0)] * 3), -1).reshape(-1, 3) + 0.5) * BOX / 20 - CENTRE
+    particles = snapshot()
+    particles.gas = species(grid, gas=True, H=6.0)
+    particles.gas.masses[:] = 1e9
+    R = random_rotations(1, np.random.default_rng(0))[0]
+    maps = render(cut_cube(particles, CENTRE, 39900.0), ("gas",), R, 8, 4987.5)
+    assert maps["gas"] == pytest.approx(1e9 / 8e9 * 39900, rel=0.05)
+
+
+def test_one_cube_serves_smaller_maps():
+    cube = cut_cube(snapshot(), CENTRE, 8000.0)
+    wide, small = (render(cube, ("dark_matter",), None, n, 500.0)["dark_matter"] for n in (16, 12))
+    np.testing.assert_allclose(small, wide[2:14, 2:14], rtol=1e-9)  # all of it lies within both depths
+
+
+def test_missing_kernels_come_from_neighbours():
+    lattice = np.stack(np.meshgrid(*[np.arange(9.0)] * 3), -1).reshape(-1, 3)
+    centre = np.flatnonzero((lattice == 4).all(1))
+    assert neighbour_radius(lattice, 100.0, k=6)[centre] == 1
+    assert neighbour_radius(lattice, 100.0, k=7)[centre] == pytest.approx(np.sqrt(2))
+    assert neighbour_radius(lattice, 0.5, k=7).max() == 0.5
+    assert (neighbour_radius(lattice[:5], 3.0) == 3.0).all()
+    cube = cut_cube(snapshot(), CENTRE, 8000.0)
+    assert np.isfinite(cube.dark_matter.support_radius).all()
+
+
+def test_halo_may_be_a_row_of_a_table():
+    particles = snapshot()
+    expected = observe(particles, CENTRE, ("gas",), None, 16, 500.0)["gas"]
+    row = Table({"id": [1], **dict(zip("xyz", CENTRE[:, None], strict=True))}, units={a: "Mpc" for a in "xyz"})[0]
+    np.testing.assert_array_equal(observe(particles, row, ("gas",), None, 16, 500.0)["gas"], expected)
+
+
+def test_snapshot_is_left_alone():
+    particles = snapshot(1.0)
+    before = particles.gas.positions.copy(), particles.gas.density.copy()
+    observe(particles, CENTRE, pixels=8, pixel_kpc=500.0)
+    np.testing.assert_array_equal(before[0], particles.gas.positions)
+    np.testing.assert_array_equal(before[1], particles.gas.density)
+    assert particles.dark_matter.support_radius is None
+
+
+def test_a_new_channel_is_one_line(monkeypatch):
+    monkeypatch.setitem(CHANNELS, "count", Channel("count", "1 / kpc2", "N", ("gas",), lambda s, a: np.ones(len(s))))
+    image = observe(snapshot(), CENTRE, ("count",), None, 16, 500.0)["count"]
+    assert (image.sum() * (500 * u.kpc) ** 2).to_value("") == pytest.approx(800)
+
+
+def test_bad_requests_are_refused():
+    particles = snapshot()
+    with pytest.raises(ValueError, match="does not fit into the box of 40000 kpc"):
+        observe(particles, CENTRE, pixels=128, pixel_kpc=400.0)
+    with pytest.raises(ValueError, match="unknown channel 'stars'; the known ones are: gas, dark_matter"):
+        observe(particles, CENTRE, ("gas", "stars"))
+    with pytest.raises(ValueError, match="three finite numbers"):
+        observe(particles, [1.0, 2.0])
+    with pytest.raises(ValueError, match="orthogonal"):
+        observe(particles, CENTRE, ("gas",), np.ones((3, 3)))
+    with pytest.raises(ValueError, match="wider than the cube"):
+        render(cut_cube(particles, CENTRE, 1000.0), ("gas",), None, 128, 100.0)
+    particles.gas.temperature = None
+    with pytest.raises(ValueError, match="compton_y needs the temperature"):
+        observe(particles, CENTRE, ("compton_y",))

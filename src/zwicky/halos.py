@@ -14,7 +14,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from astropy.table import Row, Table
+from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
@@ -206,8 +206,3 @@ def read_halos(path: str | Path) -> Table:
             return table
     except (OSError, KeyError) as error:
         raise UserError(f"{path} is not a halo catalogue of Zwicky.") from error
-
-
-def centre_of(halo: Row) -> NDArray[np.float64]:
-    """Comoving position [Mpc] (3,) of a row of the table."""
-    return np.array([halo["x"], halo["y"], halo["z"]], float)

@@ -21,10 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zwicky.products import aperture_mask, default_profile_edges, radial_profile
+
 Array = NDArray[Any]
 
 K_SPLIT: float = 2.0  # between large and small scales [h / Mpc], Hsu et al. 2025 Table 1
-SUBPIXELS: int = 8  # per side, where a circle cuts a pixel
 
 
 class Powers(NamedTuple):
@@ -235,19 +236,6 @@ def spread(values: Array) -> tuple[float, float, float]:
     return float(median), float(high - median), float(median - low)
 
 
-def aperture_mask(pixels: int, pixel_kpc: float, radius_kpc: float) -> Array:
-    """Fraction of each pixel inside a centred circle, (P, P); pixels cut by the edge are split into 8 x 8."""
-    x = (np.arange(pixels) - (pixels - 1) / 2) * pixel_kpc
-    r = np.hypot(x[:, None], x[None, :])
-    half_diagonal = pixel_kpc / np.sqrt(2.0)
-    mask = (r < radius_kpc).astype(float)
-    cut = np.nonzero(np.abs(r - radius_kpc) <= half_diagonal)
-    sub = ((np.arange(SUBPIXELS) + 0.5) / SUBPIXELS - 0.5) * pixel_kpc
-    y_sub, x_sub = x[cut[0]][:, None, None] + sub[:, None], x[cut[1]][:, None, None] + sub[None, :]
-    mask[cut] = (np.hypot(y_sub, x_sub) < radius_kpc).mean(axis=(1, 2))
-    return mask
-
-
 def mass_slopes(mass_true: Array, mass_pred: Array) -> tuple[float, float]:
     """Slopes in log mass of E[M_hat | M] and of E[M | M_hat].
 
@@ -266,25 +254,6 @@ def mass_slopes(mass_true: Array, mass_pred: Array) -> tuple[float, float]:
 
 
 # Profiles -----------------------------------------------------------------------------------------------------------
-
-
-def default_profile_edges(pixels: int, pixel_kpc: float, bins: int = 10) -> Array:
-    """Edges of annuli from the centre to the border of the map, even in log R beyond the first, (bins + 1,) [kpc]."""
-    first, last = 1.5 * pixel_kpc, 0.5 * pixels * pixel_kpc
-    return np.concatenate([[0.0], np.geomspace(first, last, bins)])
-
-
-def radial_profile(maps: Array, edges_kpc: ArrayLike, pixel_kpc: float) -> Array:
-    """Azimuthal mean in annuli with fractional pixels, (..., R) [unit of maps].
-
-    Args:
-        maps: (..., P, P). edges_kpc: (R + 1,) [kpc].
-    """
-    pixels = maps.shape[-1]
-    circles = np.stack([aperture_mask(pixels, pixel_kpc, float(edge)) for edge in np.asarray(edges_kpc)])
-    rings = np.diff(circles, axis=0).reshape(len(circles) - 1, -1)
-    area = rings.sum(1)
-    return ratio(maps.reshape(*maps.shape[:-2], -1) @ rings.T, area)
 
 
 def profile_differences(profile_pred: Array, profile_true: Array) -> tuple[Array, Array]:

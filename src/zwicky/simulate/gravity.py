@@ -223,7 +223,7 @@ class Gravity:
     omega_m: float
     rho_mean: float
     epsilon: float
-    high_pass: float = 20.0 / 0.7
+    high_pass: float = 40.0 / 0.7
 
     @property
     def cutoff(self) -> float:

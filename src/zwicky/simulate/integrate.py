@@ -10,13 +10,14 @@ Units: comoving Mpc, H0 = 1, masses in Msun; momenta a^2 dx/dt in Mpc H0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from zwicky.cosmology import Cosmology
-from zwicky.grid import TWO32, Cells
+from zwicky.grid import TWO32, Cells, from_fixed, sort_into_cells
 from zwicky.simulate import sph
 from zwicky.simulate.gravity import Gravity
 from zwicky.simulate.pressure import PressureModel, gas_temperature, temperature_map
@@ -84,8 +85,12 @@ class Universe:
 
     @property
     def h_limits(self) -> tuple[float, float]:
-        """Smallest and largest support radius of the gas [Mpc]: twice the softening, and the pair cutoff."""
-        return 2 * self.solver.epsilon, self.solver.box * 2 / self.solver.cells * 0.999
+        """Smallest and largest support radius of the gas [Mpc]: twice the softening, and one cell of the lists.
+
+        One cell holds N_NEIGHBOURS where the gas is about 25 times denser than the mean; the intergalactic gas below
+        has fewer neighbours and hardly any pressure. Snapshots carry full support radii (`final_gas`).
+        """
+        return 2 * self.solver.epsilon, self.solver.box / self.solver.cells * 0.999
 
     @property
     def mean_gas_density(self) -> float:
@@ -129,6 +134,31 @@ def advance(universe: Universe, state: State, a_next: float) -> None:
     state.step += 1
 
 
+def final_gas(universe: Universe, state: State, workers: int = -1) -> tuple[State, NDArray[np.float32]]:
+    """The state with support radii that hold N_NEIGHBOURS everywhere, and the support radii of the dark matter (N,).
+
+    Density and temperature follow from them; this is what a snapshot shows.
+    """
+    positions = from_fixed(state.fixed, universe.box)
+    dark, gas = positions[: -state.n_gas], positions[-state.n_gas :]
+    h = [_neighbour_distance(p, universe.box, workers) for p in (dark, gas)]
+    h[1] = np.maximum(h[1], np.float32(2 * universe.solver.epsilon))
+    final = replace(state, h=h[1])
+    coarse = max(5, int(universe.box / (float(h[1].max()) / 2 * 1.001)))
+    cells = sort_into_cells(state.fixed[-state.n_gas :], min(coarse, universe.solver.cells))
+    _set_density(universe, final, cells)
+    if is_hot(universe, state.a):
+        _update_temperature(universe, final, *_matter_cells(universe, final))
+    return final, h[0]
+
+
+def _neighbour_distance(positions: NDArray[np.float64], box: float, workers: int) -> NDArray[np.float32]:
+    """Distance to the N_NEIGHBOURS-th particle, itself counted (P,)."""
+    k = min(sph.N_NEIGHBOURS, len(positions))
+    tree = cKDTree(positions % box, boxsize=box)
+    return tree.query(positions % box, k=[k], workers=workers)[0][:, 0].astype(np.float32)
+
+
 def is_hot(universe: Universe, a: float) -> bool:
     """Whether the gas has pressure yet (after reionization)."""
     return a > 1 / (1 + universe.model.reionization)
@@ -161,15 +191,21 @@ def _gas_cells(universe: Universe, state: State) -> Cells:
     return universe.solver.sort(state.fixed[-state.n_gas :])
 
 
-def _update_density(universe: Universe, state: State, cells: Cells) -> None:
-    """SPH density of the gas with the present support radii, then the support radii of the next time."""
-    mass = universe.masses[1]
-    h = state.h[cells.order]
+def _set_density(universe: Universe, state: State, cells: Cells) -> None:
+    """SPH density of the gas with the present support radii."""
     everyone = np.ones(state.n_gas, bool)
-    m = np.full(state.n_gas, mass, np.float32)
-    rho = sph.density(cells.position, m, h, everyone, cells.start, cells.n, universe.box / TWO32)
+    mass = np.full(state.n_gas, universe.masses[1], np.float32)
+    rho = sph.density(
+        cells.position, mass, state.h[cells.order], everyone, cells.start, cells.n, universe.box / TWO32
+    )
     state.density = cells.restore(rho)
-    state.h = sph.next_support_radius(state.h, state.density, mass, *universe.h_limits)
+
+
+def _update_density(universe: Universe, state: State, cells: Cells) -> None:
+    """SPH density of the gas, with the support radii that the last density suggests."""
+    if state.density.any():
+        state.h = sph.next_support_radius(state.h, state.density, universe.masses[1], *universe.h_limits)
+    _set_density(universe, state, cells)
 
 
 def _update_pressure(universe: Universe, state: State) -> None:
@@ -192,14 +228,17 @@ def _update_pressure(universe: Universe, state: State) -> None:
 
 def _update_forces(universe: Universe, state: State) -> None:
     """Gravity of all particles and, once it matters, the temperature of the gas."""
-    solver = universe.solver
-    cells = solver.sort(state.fixed)
-    n = state.n_gas
-    dark, gas = (m / solver.mass_unit for m in universe.masses)
-    mass = np.where(cells.order < n, np.float32(dark), np.float32(gas))
-    state.gravity = cells.restore(solver.acceleration(cells, mass))
+    cells, mass = _matter_cells(universe, state)
+    state.gravity = cells.restore(universe.solver.acceleration(cells, mass))
     if is_hot(universe, state.a):
         _update_temperature(universe, state, cells, mass)
+
+
+def _matter_cells(universe: Universe, state: State) -> tuple[Cells, NDArray[np.float32]]:
+    """All particles sorted into the cells of the solver, and their masses in its unit."""
+    cells = universe.solver.sort(state.fixed)
+    dark, gas = (np.float32(m / universe.solver.mass_unit) for m in universe.masses)
+    return cells, np.where(cells.order < state.n_gas, dark, gas)
 
 
 def _update_temperature(universe: Universe, state: State, cells: Cells, mass: NDArray[np.float32]) -> None:
@@ -213,12 +252,12 @@ def _update_temperature(universe: Universe, state: State, cells: Cells, mass: ND
         state.f_th = np.ones(n, np.float32)
         return
     wanted = dense[cells.order]
-    h = np.concatenate([state.h, state.h])[cells.order]
+    h = np.minimum(np.concatenate([state.h, state.h])[cells.order], np.float32(1.999 * universe.box / cells.n))
     rho = sph.density(cells.position, mass, h, wanted, cells.start, cells.n, universe.box / TWO32)
     psi = cells.restore(solver.scalar(cells, mass, wanted))[n:]
     rho_cgs = cells.restore(rho)[n:].astype(np.float64) * (solver.mass_unit * MSUN / MPC**3 / state.a**3)
     psi_cgs = psi.astype(np.float64) * (G_CGS * MSUN / MPC**2 / state.a**2)
-    icm = temperature_map(model, universe.cosmology, state.a)
+    icm = temperature_map(model, universe.cosmology, state.a, solver.high_pass)
     temperature, f_th = gas_temperature(model, icm, overdensity.astype(np.float64), rho_cgs, psi_cgs)
     state.temperature = temperature.astype(np.float32)
     state.f_th = f_th.astype(np.float32)

@@ -27,6 +27,7 @@ from colossus.halo import concentration
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import brentq
+from scipy.special import dawsn
 
 from zwicky.cosmology import Cosmology
 from zwicky.units import G_CGS, K_B, KEV, M_PROTON, MPC, MSUN, MU, MU_E
@@ -155,19 +156,37 @@ class TemperatureMap:
         return np.exp(bilinear(self.shape)) * psi**2 / rho, bilinear(self.f_th)
 
 
-def temperature_map(model: PressureModel, cosmology: Cosmology, a: float, step: float = 0.05) -> TemperatureMap:
-    """The map T(rho, psi) at scale factor a, from halos of 10^10 to 10^16 Msun/h at 0.01 to 4 R200c."""
+def temperature_map(
+    model: PressureModel, cosmology: Cosmology, a: float, high_pass: float = np.inf, step: float = 0.05
+) -> TemperatureMap:
+    """The map T(rho, psi) at scale factor a, from halos of 10^10 to 10^16 Msun at 0.01 to 4 R200c.
+
+    Args:
+        high_pass: comoving wavelength lambda [Mpc] of the filter 1 - exp(-(k lambda / 2 pi)^2) that psi went through in
+            the simulation; the psi of the model halos goes through the same.
+    """
     halo = _halo_grid(cosmology, a)
     profiles = hydrostatic(
         model, halo["r"], halo["r500c"], pressure_500(halo["m500c"], float(cosmology.E(a)), cosmology.h),
         halo["rho_s"], halo["r_s"],
     )
-    log_rho, log_psi = np.log10(profiles["rho"]).ravel(), np.log10(profiles["psi"]).ravel()
-    shape = np.log(profiles["temperature"] * profiles["rho"] / profiles["psi"] ** 2).ravel()
-    f_th = np.broadcast_to(profiles["f_th"], profiles["rho"].shape).ravel()
+    psi = profiles["psi"] - _long_psi(halo, 2 * np.pi / (high_pass * a * MPC))
+    kept = psi > 0.1 * profiles["psi"]
+    log_rho, log_psi = np.log10(profiles["rho"][kept]), np.log10(psi[kept])
+    shape = np.log(profiles["temperature"][kept] * profiles["rho"][kept] / psi[kept] ** 2)
+    f_th = np.broadcast_to(profiles["f_th"], psi.shape)[kept]
     low_rho, low_psi = step * np.floor(log_rho.min() / step), step * np.floor(log_psi.min() / step)
     tables = _grid_average((log_rho - low_rho) / step, (log_psi - low_psi) / step, (shape, f_th))
     return TemperatureMap(low_rho, low_psi, step, *tables)
+
+
+def _long_psi(halo: dict[str, NDArray[np.float64]], k0: float) -> NDArray[np.float64]:
+    """The part exp(-(k / k0)^2) of psi of a halo, all of it within 4 R200c taken as a point: G M k0 D(k0 r / 2) / r.
+
+    D is Dawson's integral; k0 [cm^-1] proper.
+    """
+    mass = halo["m200c"] * MSUN * _nfw_mass(4 * halo["r200c"] / halo["r_s"]) / _nfw_mass(halo["r200c"] / halo["r_s"])
+    return G_CGS * mass * k0 * dawsn(k0 * halo["r"] / 2) / halo["r"]
 
 
 def _grid_average(
@@ -197,7 +216,7 @@ def _halo_grid(cosmology: Cosmology, a: float) -> dict[str, NDArray[np.float64]]
     r_s = r200c / c200c
     rho_s = m200c * MSUN / (4 * np.pi * r_s**3 * _nfw_mass(c200c))
     x500 = overdensity_radius(c200c, 200.0, 500.0)
-    grid = {"r200c": r200c, "r_s": r_s, "rho_s": rho_s, "r500c": x500 * r_s}
+    grid = {"m200c": m200c, "r200c": r200c, "r_s": r_s, "rho_s": rho_s, "r500c": x500 * r_s}
     grid["m500c"] = m200c * _nfw_mass(x500) / _nfw_mass(c200c)
     grid = {k: v[:, None] for k, v in grid.items()}
     grid["r"] = grid["r200c"] * 10 ** np.arange(-2.0, np.log10(4.0) + 0.005, 0.01)

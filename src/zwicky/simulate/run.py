@@ -20,11 +20,12 @@ from zwicky.grid import from_fixed, to_fixed
 from zwicky.io import UserError, atomic_path, require_writable
 from zwicky.simulate.gravity import Gravity
 from zwicky.simulate.initial import initial_conditions, linear_modes
-from zwicky.simulate.integrate import State, Universe, advance, begin, schedule
+from zwicky.simulate.integrate import State, Universe, advance, begin, final_gas, schedule
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.state import Particles, Species
 
 PRESETS = {"n64": (64, 31.25), "n128": (128, 62.5), "n256": (256, 125.0), "n512": (512, 250.0), "n1024": (1024, 500.0)}
+HIGH_PASS = 40.0  # wavelength [Mpc/h] beyond which psi is filtered out
 BYTES_PER_PARTICLE = 160  # peak of state, sorted copies and accelerations
 BYTES_PER_MESH_POINT = 60  # filters, modes and their transforms
 
@@ -81,7 +82,7 @@ class SimulationConfig:
         """Solver and gas model."""
         c = self.cosmology
         epsilon = self.softening * self.box_mpc / self.n
-        solver = Gravity(self.box_mpc, self.mesh * self.n, c.omega_m, c.rho_mean, epsilon, 20.0 / c.h)
+        solver = Gravity(self.box_mpc, self.mesh * self.n, c.omega_m, c.rho_mean, epsilon, HIGH_PASS / c.h)
         return Universe(c, self.box_mpc, self.n, solver, self.pressure)
 
 
@@ -122,13 +123,14 @@ def simulate(
 
 def to_particles(config: SimulationConfig, universe: Universe, state: State) -> Particles:
     """The public form of a state."""
+    state, h_dark = final_gas(universe, state)
     n = state.n_gas
     positions = from_fixed(state.fixed, universe.box)
     velocities = state.momentum * np.float32(universe.cosmology.hubble0 / state.a)
     dark, gas = universe.masses
     return Particles(
         universe.box, max(0.0, 1 / state.a - 1), universe.cosmology,
-        Species(positions[:n], velocities[:n], np.full(n, dark)),
+        Species(positions[:n], velocities[:n], np.full(n, dark), h_dark.astype(float)),
         Species(
             positions[n:], velocities[n:], np.full(n, gas), state.h.astype(float),
             state.density.astype(float), state.temperature.astype(float),

@@ -1,0 +1,357 @@
+"""The command line: one command a stage, each resumed by repeating it.
+
+Whatever the user can mend ends in one sentence on standard error and exit status 2.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: idle threads sleep instead of spinning
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+
+from zwicky.io import UserError
+from zwicky.version import __version__
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    help="Calibrated posterior maps of the gas and dark matter of galaxy clusters from SZ and X-ray images.",
+)  # fmt: skip
+out = Console()
+err = Console(stderr=True)
+
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of all randomness of the command.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")]
+
+
+def main() -> None:
+    """Entry point: run the command, turn what the user can mend into one sentence and exit status 2."""
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        _fail(str(error))
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted; repeat the command to continue.", 130)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error of click
+            _fail(error.format_message())
+        raise
+
+
+def _fail(message: str, status: int = 2) -> None:
+    err.print(f"zwicky: {message}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(status)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        out.print(f"zwicky {__version__}", highlight=False)
+        raise typer.Exit()
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """Impossible settings (ValueError of a configuration) are the user's to mend."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int, str], None]]:
+    """Progress bars, one a stage, on standard error; call with (stage, done, in all, remark)."""
+    columns = (
+        TextColumn("{task.description:<18}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[remark]}"),
+    )  # fmt: skip
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=err) as progress:
+
+        def tell(stage: str, done: int, total: int, remark: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total, remark=remark)
+            progress.update(tasks[stage], completed=done, total=total, remark=remark)
+
+        yield tell
+
+
+def _show(config: Any) -> None:
+    out.print_json(json.dumps(config if isinstance(config, dict) else asdict(config), default=str))
+
+
+@app.command()
+def simulate(
+    out_folder: Out,
+    preset: Annotated[str, typer.Option(help="n64, n128, n256, n512 or n1024.")] = "n64",
+    seed: Seed = 0,
+    particles: Annotated[int | None, typer.Option("--particles", help="Particles of each species along a side.")] = None,
+    box: Annotated[float | None, typer.Option("--box", help="Comoving side [Mpc/h].")] = None,
+    redshift: Annotated[float, typer.Option("--redshift", help="Redshift of the snapshot.")] = 0.0,
+    closure: Annotated[str, typer.Option("--closure", help="viscous or inviscid gas.")] = "viscous",
+    dry_run: DryRun = False,
+) -> None:
+    """Simulate dark matter and gas in a box and write OUT/snapshot.hdf5.
+
+    Example: zwicky simulate --preset n64 --seed 1 --out run1
+    """
+    from zwicky.simulate.pressure import PressureModel
+    from zwicky.simulate.run import PRESETS, SimulationConfig
+    from zwicky.simulate.run import simulate as run
+
+    if preset not in PRESETS:
+        raise UserError(f"the preset must be one of {', '.join(PRESETS)}, not {preset!r}.")
+    n, side = PRESETS[preset]
+    with _user_errors():
+        config = SimulationConfig(
+            particles if particles is not None else n, box if box is not None else side, seed,
+            redshift_end=redshift, pressure=PressureModel(closure=closure),
+        )
+    if dry_run:
+        return _show(config)
+    with _bars() as tell:
+        path = run(config, out_folder, lambda done, total, z: tell("simulate", done, total, f"z = {z:.2f}"))
+    out.print(f"{path}", highlight=False)
+
+
+@app.command()
+def halos(
+    snapshot: Annotated[Path, typer.Argument(help="A snapshot.")],
+    out_file: Out,
+    min_mass: Annotated[float, typer.Option(help="Least M200m [Msun].")] = 0.0,
+    min_particles: Annotated[int, typer.Option(help="Least number of particles inside R200m.")] = 200,
+) -> None:
+    """Find halos by spherical overdensity (200m, 200c, 500c).
+
+    Example: zwicky halos run1/snapshot.hdf5 --out run1/halos.hdf5
+    """
+    from zwicky.halos import find_halos, write_halos
+    from zwicky.io import require_writable
+    from zwicky.snapshots import read_snapshot
+
+    require_writable(out_file.parent)
+    particles = read_snapshot(snapshot)
+    with _bars() as tell:
+        table = find_halos(particles, min_mass, min_particles, lambda done, total: tell("halos", done, total, ""))
+    write_halos(table, out_file)
+    out.print(f"{out_file}: {len(table)} halos", highlight=False)
+
+
+@app.command()
+def observe(
+    snapshot: Annotated[Path, typer.Argument(help="A snapshot.")],
+    halo_file: Annotated[Path, typer.Argument(metavar="HALOS", help="Its halo catalogue.")],
+    out_file: Out,
+    min_mass: Annotated[float, typer.Option(help="Least M200m [Msun].")] = 1e14,
+    per_bin: Annotated[int, typer.Option(help="Sightlines per 0.1 dex of mass.")] = 100,
+    cap: Annotated[int, typer.Option(help="Most sightlines of one cluster.")] = 30,
+    pixels: Annotated[int, typer.Option(help="Pixels along a side.")] = 128,
+    pixel_kpc: Annotated[float, typer.Option(help="Side of a pixel, proper [kpc].")] = 100.0,
+    channels: Annotated[str, typer.Option(help="Comma-separated channels.")] = "gas,dark_matter,compton_y,xray",
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+) -> None:
+    """Render mock maps of the halos of a snapshot into a set of maps.
+
+    Example: zwicky observe run1/snapshot.hdf5 run1/halos.hdf5 --out run1/maps.h5
+    """
+    from zwicky.dataset.build import ObserveConfig, build_maps
+
+    with _user_errors():
+        config = ObserveConfig(
+            tuple(channels.split(",")), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed
+        )
+        if dry_run:
+            return _show(config)
+        with _bars() as tell:
+            build_maps([(snapshot, halo_file)], out_file, config, lambda done, total: tell("observe", done, total, ""))
+    out.print(f"{out_file}", highlight=False)
+
+
+@app.command()
+def train(
+    maps: Annotated[Path, typer.Argument(help="A set of maps.")],
+    out_folder: Out,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 4000,
+    batch: Annotated[int, typer.Option(help="Maps a step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    dry_run: DryRun = False,
+) -> None:
+    """Train a score model on a set of maps.
+
+    Example: zwicky train run1/maps.h5 --out run1/model
+    """
+    from zwicky.reconstruct import choose_device
+    from zwicky.train import TrainConfig
+    from zwicky.train import train as run
+
+    with _user_errors():
+        config = TrainConfig(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+    if dry_run:
+        return _show(config)
+    place = choose_device(device)
+    with _bars() as tell:
+        run(maps, out_folder, config, place.type, lambda done, total, s: tell("train", done, total, _remark(s)))
+    out.print(f"{out_folder}", highlight=False)
+
+
+def _remark(latest: dict[str, float]) -> str:
+    return f"validation {latest['validation']:.4f}" if latest else ""
+
+
+@app.command()
+def reconstruct(
+    out_file: Out,
+    redshift: Annotated[float, typer.Option("--redshift", help="Redshift of the cluster.")],
+    model: Annotated[str, typer.Option("--model", help="A shipped model or a folder.")] = "laptop",
+    sz: Annotated[Path | None, typer.Option("--sz", help="FITS image of Compton y.")] = None,
+    xray: Annotated[Path | None, typer.Option("--xray", help="FITS image of X-ray surface brightness.")] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", help="FITS image, 0 where pixels are to be ignored.")] = None,
+    pixel_kpc: Annotated[float | None, typer.Option("--pixel-kpc", help="Side of a pixel [kpc], if not by WCS.")] = None,
+    samples: Annotated[int, typer.Option("--samples", help="Number of posterior samples.")] = 50,
+    r500c: Annotated[float | None, typer.Option("--r500c", help="R500c [kpc] for the mass table.")] = None,
+    r200m: Annotated[float | None, typer.Option("--r200m", help="R200m [kpc] for the mass table.")] = None,
+    sampler: Annotated[str, typer.Option("--sampler", help="dpm (fast), sde, heun or euler_maruyama.")] = "dpm",
+    steps: Annotated[int | None, typer.Option("--steps", help="Noise levels of the sampler.")] = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Reconstruct gas and dark matter from SZ and X-ray images; write OUT, a FITS file of posterior samples.
+
+    Example: zwicky reconstruct --sz y.fits --xray sx.fits --redshift 0.1 --samples 50 --out posterior.fits
+    """
+    from zwicky.io import require_writable
+    from zwicky.reconstruct import load_model, reconstruct_files
+
+    radii = {k: v for k, v in (("R500c", r500c), ("R200m", r200m)) if v is not None}
+    if not all(r > 0 for r in radii.values()):
+        raise UserError("the radii of apertures must be positive.")
+    require_writable(out_file.parent)
+    files = {k: v for k, v in (("compton_y", sz), ("xray", xray)) if v is not None}
+    with _user_errors():
+        network = load_model(model, device)
+        with _bars() as tell:
+            posterior = reconstruct_files(
+                network, files, redshift, mask=mask, pixel_kpc=pixel_kpc, n=samples, seed=seed, sampler=sampler,
+                steps=steps, progress=lambda done, total: tell("sample", done, total, ""),
+            )
+        posterior.to_fits(out_file, radii)
+    for text in posterior.warnings:
+        err.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+    _print_masses(posterior.masses(radii))
+    out.print(f"{out_file}", highlight=False)
+
+
+def _print_masses(masses: Any, truth: dict[tuple[str, str], float] | None = None) -> None:
+    """Print the table of masses; with the truth, its value and the pull (mean - truth) / std."""
+    table = RichTable(title="Mass [1e14 Msun]")
+    for name in ("channel", "aperture", "R [kpc]", "mean", "std", "16-84%", *(("truth", "pull") if truth else ())):
+        table.add_column(name, justify="left" if name in ("channel", "aperture") else "right")
+    for row in masses:
+        mean, std, low, high = (float(row[k]) / 1e14 for k in ("mean", "std", "p16", "p84"))
+        cells = [row["channel"], row["aperture"], f"{row['radius_kpc']:.0f}", f"{mean:.3f}", f"{std:.3f}"]
+        cells.append(f"{low:.3f} - {high:.3f}")
+        if truth:
+            true = truth[row["channel"], row["aperture"]] / 1e14
+            cells += [f"{true:.3f}", f"{(mean - true) / std:+.2f}"]
+        table.add_row(*(str(c) for c in cells))
+    out.print(table)
+
+
+@app.command()
+def evaluate(
+    paths: Annotated[list[str], typer.Argument(metavar="MODEL... MAPS", help="Models, then a set of maps.")],
+    out_folder: Out,
+    sightlines: Annotated[int, typer.Option(help="Held-out sightlines.")] = 64,
+    samples: Annotated[int, typer.Option(help="Posterior samples of each.")] = 50,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    sampler: Annotated[str, typer.Option(help="dpm, sde, heun or euler_maruyama.")] = "dpm",
+    seed: Seed = 0,
+    device: Device = "cpu",
+    dry_run: DryRun = False,
+) -> None:
+    """Evaluate models on held-out clusters: metrics.json, table1.md and figures.
+
+    Example: zwicky evaluate run1/model run1/maps.h5 --out run1/report
+    """
+    from zwicky.evaluate.run import EvaluateConfig
+    from zwicky.evaluate.run import evaluate as run
+
+    if len(paths) < 2:
+        raise UserError("give at least one model and then the set of maps.")
+    with _user_errors():
+        config = EvaluateConfig(split, sightlines, samples, sampler, seed=seed)
+    if dry_run:
+        return _show(config)
+    with _bars() as tell:
+        folder = run(paths[:-1], paths[-1], out_folder, config, device, lambda d, t: tell("evaluate", d, t, ""))
+    out.print(f"{folder}", highlight=False)
+
+
+@app.command("run")
+def run_command(
+    recipe: Annotated[Path, typer.Argument(help="A recipe in TOML.")],
+    out_folder: Out,
+    device: Device = "cpu",
+    dry_run: DryRun = False,
+) -> None:
+    """Run a whole recipe: simulate, halos, observe, train, evaluate. What is done is skipped, what was cut off resumes.
+
+    Example: zwicky run recipes/laptop.toml --out runs/laptop
+    """
+    from zwicky.recipe import read_recipe, run_recipe
+    from zwicky.reconstruct import choose_device
+
+    config = read_recipe(recipe)
+    if dry_run:
+        return _show(config)
+    place = choose_device(device)
+    with _user_errors(), _bars() as tell:
+        report = run_recipe(recipe, out_folder, place.type, tell)
+    out.print(f"{report}", highlight=False)
+
+
+@app.command()
+def demo(
+    out_folder: Out = Path("demo"),
+    samples: Annotated[int, typer.Option("--samples", help="Number of posterior samples.")] = 50,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Reconstruct the shipped observation with the shipped model; nothing is downloaded.
+
+    Writes OUT/posterior.fits and OUT/reconstruction.png and prints masses against the truth.
+
+    Example: zwicky demo --out demo
+    """
+    from zwicky.demo import run_demo
+
+    with _user_errors(), _bars() as tell:
+        posterior, radii, truth = run_demo(
+            out_folder, samples, seed, device, lambda done, total: tell("sample", done, total, "")
+        )
+    _print_masses(posterior.masses(radii), truth)
+    out.print(f"{out_folder / 'posterior.fits'}\n{out_folder / 'reconstruction.png'}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

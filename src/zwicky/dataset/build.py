@@ -1,0 +1,155 @@
+"""From snapshots and halos to `maps.h5`: which clusters, which sightlines, which split; then render and write.
+
+Clusters of all simulations are put together, sightlines are dealt out flat in log mass, and every cluster goes to one
+split whole. The choice depends on the seed alone, not on the order of work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from astropy.table import Row, Table
+from numpy.typing import NDArray
+
+from zwicky.dataset.store import SPLITS, MapWriter
+from zwicky.halos import read_halos
+from zwicky.io import UserError, atomic_path
+from zwicky.observe.channels import CHANNELS
+from zwicky.observe.render import cut_cube, halo_centre, known_channels, render
+from zwicky.observe.sightlines import flat_in_log_mass, random_rotations, split_by_cluster
+from zwicky.simulate.state import Particles
+from zwicky.snapshots import read_snapshot
+from zwicky.version import __version__
+
+MASSES = ("m200m", "m200c", "m500c")
+RADII = ("r200m", "r200c", "r500c")
+
+
+@dataclass(frozen=True)
+class ObserveConfig:
+    """What to observe.
+
+    Args:
+        channels: names of `observe.channels.CHANNELS`.
+        pixels: along a side. pixel_kpc: side of a pixel, proper [kpc]. The line of sight is as deep as the map is wide.
+        min_mass: least M200m [Msun].
+        per_bin: sightlines per 0.1 dex of M200m. cap: most sightlines of one cluster.
+        fractions: of the clusters, for training, validation and test.
+        seed: of sightlines and splits.
+    """
+
+    channels: tuple[str, ...] = ("gas", "dark_matter", "compton_y", "xray")
+    pixels: int = 128
+    pixel_kpc: float = 100.0
+    min_mass: float = 1e14
+    per_bin: int = 100
+    cap: int = 30
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known_channels(self.channels)
+        if self.pixels < 8 or not self.pixel_kpc > 0 or self.min_mass < 0 or self.per_bin < 1 or self.cap < 1:
+            raise ValueError("need pixels >= 8, pixel_kpc > 0, min_mass >= 0, per_bin >= 1 and cap >= 1.")
+        if abs(sum(self.fractions) - 1) > 1e-6 or min(self.fractions) < 0:
+            raise ValueError(f"the fractions of the splits must be positive and add up to one, not {self.fractions}.")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One row per cluster: which simulation and row of its catalogue, how many sightlines, which split."""
+
+    simulation: NDArray[np.int64]
+    row: NDArray[np.int64]
+    sightlines: NDArray[np.int64]
+    split: NDArray[np.str_]
+
+
+def build_maps(
+    pairs: Sequence[tuple[str | Path, str | Path]],
+    path: str | Path,
+    config: ObserveConfig,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Render a set of maps from (snapshot, halo catalogue) pairs into `path`.
+
+    Args:
+        progress: called as progress(maps done, maps in all).
+
+    Raises:
+        UserError: a file cannot be used, or no halo is massive enough.
+    """
+    catalogues = [read_halos(halos) for _, halos in pairs]
+    plan = _make_plan(catalogues, config)
+    total = int(plan.sightlines.sum())
+    units = {name: CHANNELS[name].unit for name in config.channels}
+    with atomic_path(path) as part, h5py.File(part, "w") as file:
+        writer = MapWriter(file, total, config.pixels, units)
+        columns: list[dict[str, float]] = []
+        attributes = {}
+        for simulation, (snapshot, _) in enumerate(pairs):
+            particles = read_snapshot(snapshot)
+            attributes = _attributes(particles, config, attributes)
+            for cluster in np.flatnonzero(plan.simulation == simulation):
+                row = catalogues[simulation][int(plan.row[cluster])]
+                _observe_cluster(writer, particles, row, cluster, plan, config, columns)
+                if progress:
+                    progress(writer.next, total)
+        halo = {name: np.array([c[name] for c in columns]) for name in (*MASSES, *RADII, "fgas200m")}
+        integers = {name: np.array([c[name] for c in columns], int) for name in ("cluster", "simulation", "split")}
+        writer.finish(integers, halo, attributes)
+    return Path(path)
+
+
+def _make_plan(catalogues: Sequence[Table], config: ObserveConfig) -> _Plan:
+    rng = np.random.default_rng(config.seed)
+    chosen = [np.flatnonzero(np.asarray(t["m200m"]) >= config.min_mass) for t in catalogues]
+    simulation = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(chosen)])
+    if len(simulation) == 0:
+        raise UserError(f"no halo has M200m above {config.min_mass:.3g} Msun; lower min_mass or simulate a larger box.")
+    masses = np.concatenate([np.asarray(t["m200m"])[rows] for t, rows in zip(catalogues, chosen, strict=True)])
+    sightlines = flat_in_log_mass(masses, config.per_bin, config.cap, rng=rng)
+    split = split_by_cluster(masses, config.fractions, rng=rng)
+    return _Plan(simulation, np.concatenate(chosen), sightlines, split)
+
+
+def _observe_cluster(
+    writer: MapWriter,
+    particles: Particles,
+    halo: Row,
+    cluster: int,
+    plan: _Plan,
+    config: ObserveConfig,
+    columns: list[dict[str, float]],
+) -> None:
+    """Render all sightlines of one cluster; its rotations depend on (seed, cluster) alone."""
+    count = int(plan.sightlines[cluster])
+    if count == 0:
+        return
+    cube = cut_cube(particles, halo_centre(halo), config.pixels * config.pixel_kpc)
+    rotations = random_rotations(count, np.random.default_rng([config.seed, int(cluster)]))
+    for rotation in rotations:
+        writer.append(render(cube, config.channels, rotation, config.pixels, config.pixel_kpc), rotation)
+        columns.append(
+            {name: float(halo[name]) for name in (*MASSES, "fgas200m")}
+            | {name: 1000 * float(halo[name]) for name in RADII}
+            | {"cluster": cluster, "simulation": int(plan.simulation[cluster])}
+            | {"split": SPLITS.index(str(plan.split[cluster]))}
+        )
+
+
+def _attributes(particles: Particles, config: ObserveConfig, previous: dict[str, object]) -> dict[str, object]:
+    """File attributes; simulations of one set must share redshift and cosmology."""
+    cosmology = json.dumps(particles.cosmology.as_dict())
+    here = {
+        "pixel_kpc": config.pixel_kpc, "depth_kpc": config.pixels * config.pixel_kpc, "redshift": particles.redshift,
+        "cosmology": cosmology, "version": __version__, "config": json.dumps(asdict(config)),
+    }
+    if previous and (previous["cosmology"] != cosmology or previous["redshift"] != here["redshift"]):
+        raise UserError("the snapshots of one set of maps must share their cosmology and redshift.")
+    return here

@@ -1,0 +1,139 @@
+"""`zwicky evaluate`: sample the posterior of held-out sightlines and write the report.
+
+Samples of one sightline are kept in a file of their own while the evaluation runs, so that it resumes where it stopped;
+they are removed when the report is there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zwicky.dataset.store import SPLITS, MapSet, open_maps
+from zwicky.diffusion.sample import SAMPLERS
+from zwicky.evaluate.report import evaluate_channel, figure_arrays, write_report
+from zwicky.io import UserError, atomic_path, require_writable
+from zwicky.products import SURFACE_DENSITY
+from zwicky.reconstruct import Model, load_model
+from zwicky.version import __version__
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What to evaluate.
+
+    Args:
+        split: which clusters. sightlines: how many, spread evenly over the clusters; samples: of each.
+        sampler, steps: see `Model.sample`; steps of 0 is the sampler's default. seed: of the samples.
+    """
+
+    split: str = "test"
+    sightlines: int = 64
+    samples: int = 50
+    sampler: str = "dpm"
+    steps: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {self.split!r}.")
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}.")
+        if self.sightlines < 1 or self.samples < 2 or self.steps < 0 or self.steps == 1:
+            raise ValueError("need sightlines >= 1, samples >= 2 and steps of 0 (default) or more than 1.")
+
+
+def evaluate(
+    models: Sequence[str | Path],
+    maps: str | Path,
+    folder: str | Path,
+    config: EvaluateConfig,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the report of each model into `folder` (of several, into `folder`/<model>); return `folder`.
+
+    Args:
+        progress: called as progress(sightlines done, sightlines in all).
+
+    Raises:
+        UserError: a model or the map set cannot be used together.
+    """
+    folder, map_set = Path(folder), open_maps(maps)
+    rows = choose_rows(map_set, config.split, config.sightlines)
+    names = [Path(m).name for m in models]
+    if len(set(names)) != len(names):
+        raise UserError("the models to compare must have different names.")
+    for i, (path, name) in enumerate(zip(models, names, strict=True)):
+        target = folder if len(models) == 1 else folder / name
+        if (target / "metrics.json").exists():
+            continue
+
+        def tell(done: int, i: int = i) -> None:
+            if progress:
+                progress(i * len(rows) + done, len(models) * len(rows))
+
+        _evaluate_one(load_model(path, device), map_set, rows, target, config, tell)
+    return folder
+
+
+def choose_rows(maps: MapSet, split: str, count: int) -> NDArray[np.int64]:
+    """At most `count` rows of a split: one sightline of every cluster first, then a second of each, and so on."""
+    rows = maps.rows(split)
+    if len(rows) == 0:
+        raise UserError(f"{maps.path} has no {split} rows.")
+    turn = np.array([np.sum(maps.cluster[rows[:i]] == maps.cluster[r]) for i, r in enumerate(rows)])
+    return np.sort(rows[np.argsort(turn, kind="stable")][:count])
+
+
+def _evaluate_one(
+    model: Model, maps: MapSet, rows: NDArray[np.int64], folder: Path, config: EvaluateConfig, tell: Callable[[int], None]
+) -> None:
+    work = require_writable(folder / "samples")
+    _require_same(work / "request.json", {"model": model.id, "rows": rows.tolist(), **asdict(config)})
+    for i, row in enumerate(rows):
+        file = work / f"{row}.npy"
+        if not file.exists():
+            samples = _sample_row(model, maps, int(row), config)
+            with atomic_path(file) as part, open(part, "wb") as f:
+                np.save(f, samples)
+        tell(i + 1)
+    channels, arrays = {}, {}
+    for c, name in enumerate(model.config.targets):
+        if model.config.units[name] != SURFACE_DENSITY:
+            continue
+        samples = np.stack([np.load(work / f"{row}.npy", mmap_mode="r")[:, c] for row in rows])
+        truth = maps.read(name, rows)
+        channels[name] = evaluate_channel(
+            truth, samples, pixel_kpc=maps.pixel_kpc, h=maps.cosmology.h, r200m_kpc=maps.halo["r200m"][rows],
+            r500c_kpc=maps.halo["r500c"][rows], m200m=maps.halo["m200m"][rows], cluster_ids=maps.cluster[rows],
+            rng=np.random.default_rng(config.seed),
+        )
+        arrays[name] = figure_arrays(truth, samples, pixel_kpc=maps.pixel_kpc)
+    meta = {"model": model.name, "model_id": model.id, "maps": maps.path.name, "version": __version__, **asdict(config)}
+    write_report(folder, channels, arrays, meta)
+    shutil.rmtree(work)
+
+
+def _sample_row(model: Model, maps: MapSet, row: int, config: EvaluateConfig) -> NDArray[np.float32]:
+    """Samples (S, C, Y, X) of one row, all inputs given."""
+    inputs = {name: maps.read(name, np.array([row]))[0] for name in model.config.inputs}
+    posterior = model.sample(
+        inputs, maps.redshift, maps.pixel_kpc, config.samples, config.seed + row,
+        sampler=config.sampler, steps=config.steps or None,
+    )
+    return np.stack(list(posterior.samples.values()), axis=1)
+
+
+def _require_same(path: Path, request: dict) -> None:
+    text = json.dumps(request, sort_keys=True)
+    if path.exists() and path.read_text() != text:
+        raise UserError(f"{path.parent} holds samples of another evaluation; remove it or choose another folder.")
+    with atomic_path(path) as part:
+        part.write_text(text)

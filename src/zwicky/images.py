@@ -1,0 +1,210 @@
+"""Observed images: from FITS to the pixel grid and the units of a model.
+
+An image is brought to a model's grid by exact area weighting: the value of a model pixel is the mean of the known image
+over the part of the pixel that the image covers, so that surface brightness is conserved. Pixels covered by less than
+half are unknown. With A the 1-D overlaps of the two grids, M the mask and I the image,
+
+    I' = A_y (I M) A_x^T / (A_y M A_x^T).
+
+A square map keeps the centre of the image; sky coordinates are carried along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.cosmology import LambdaCDM
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs.utils import proj_plane_pixel_scales
+from numpy.typing import NDArray
+
+from zwicky.cosmology import Cosmology
+from zwicky.io import UserError, require_file
+
+LEAST_COVER = 0.5
+
+
+@dataclass(frozen=True)
+class Image:
+    """One observed image.
+
+    Args:
+        data: (Y, X). mask: (Y, X), True where known.
+        unit: as in BUNIT, None where the header has none.
+        wcs: celestial coordinates, None where the header has none.
+        name: of the file.
+    """
+
+    data: NDArray[np.float64]
+    mask: NDArray[np.bool_]
+    unit: str | None
+    wcs: WCS | None
+    name: str
+
+
+def read_image(path: str | Path, what: str, mask: NDArray[np.bool_] | None = None) -> Image:
+    """The first two-dimensional image of a FITS file.
+
+    Args:
+        what: what it is, for messages ("the SZ image").
+        mask: (Y, X), True where pixels may be used.
+
+    Raises:
+        UserError: the file is missing or damaged, holds no image, or has NaNs that no mask covers.
+    """
+    path = require_file(path, what)
+    data, header = _first_image(path, what)
+    if mask is None and not np.isfinite(data).all():
+        raise UserError(f"{what} {path} has NaN pixels; give a mask image with --mask (0 where pixels are to be ignored).")
+    known = np.ones(data.shape, bool) if mask is None else mask
+    if known.shape != data.shape:
+        raise UserError(f"the mask is {_size(known)} pixels and {what} {path} is {_size(data)}; they must match.")
+    if not np.isfinite(data[known]).all():
+        raise UserError(f"{what} {path} has NaN pixels that the mask does not cover.")
+    if not known.any():
+        raise UserError(f"the mask leaves no pixel of {what} {path}.")
+    unit = str(header["BUNIT"]).strip() if "BUNIT" in header else None
+    return Image(np.where(known, data, 0.0), known, unit, _celestial(header), path.name)
+
+
+def read_mask(path: str | Path) -> NDArray[np.bool_]:
+    """A mask image: True where its value is not zero (and not NaN)."""
+    data, _ = _first_image(require_file(path, "the mask"), "the mask")
+    return np.isfinite(data) & (data != 0)
+
+
+def _first_image(path: Path, what: str) -> tuple[NDArray[np.float64], fits.Header]:
+    try:
+        with fits.open(path) as hdus:
+            for hdu in hdus:
+                if hdu.is_image and hdu.header.get("NAXIS", 0) >= 2 and hdu.data is not None:
+                    data = np.squeeze(hdu.data)
+                    if data.ndim == 2:
+                        return data.astype(np.float64), hdu.header.copy()
+    except (OSError, ValueError, TypeError, fits.VerifyError) as error:
+        raise UserError(f"{what} {path} is not a readable FITS file, or is cut off.") from error
+    raise UserError(f"{what} {path} holds no two-dimensional image.")
+
+
+def _celestial(header: fits.Header) -> WCS | None:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        try:
+            wcs = WCS(header).celestial
+        except ValueError:
+            return None
+    return wcs if wcs.has_celestial else None
+
+
+def _size(data: NDArray) -> str:
+    return " x ".join(str(n) for n in data.shape[::-1])
+
+
+def same_grid(images: list[Image]) -> None:
+    """Check that the images share one pixel grid.
+
+    Raises:
+        UserError: they differ in shape, or in sky coordinates by more than half a pixel.
+    """
+    first = images[0]
+    for other in images[1:]:
+        if other.data.shape != first.data.shape:
+            raise UserError(
+                f"{first.name} is {_size(first.data)} pixels and {other.name} is {_size(other.data)}; bring the images "
+                "to one pixel grid first."
+            )
+        if first.wcs is not None and other.wcs is not None:
+            ny, nx = first.data.shape
+            x, y = np.array([0.0, nx - 1.0]), np.array([0.0, ny - 1.0])
+            moved = np.array(other.wcs.world_to_pixel(first.wcs.pixel_to_world(x, y)))
+            if not (np.abs(moved - [x, y]) < 0.5).all():
+                raise UserError(f"{first.name} and {other.name} show different parts of the sky; align them first.")
+
+
+def pixel_size(image: Image, redshift: float, cosmology: Cosmology) -> float:
+    """Side of a pixel [kpc, proper] from the sky coordinates and the angular diameter distance.
+
+    Raises:
+        UserError: there are no sky coordinates, the pixels are not square, or the redshift is zero.
+    """
+    if image.wcs is None:
+        raise UserError(f"{image.name} has no sky coordinates (WCS) in its header; give the pixel size with --pixel-kpc.")
+    if redshift <= 0:
+        raise UserError("at redshift 0 an angle has no length; give the pixel size with --pixel-kpc.")
+    scales = proj_plane_pixel_scales(image.wcs)
+    if abs(scales[0] / scales[1] - 1) > 0.01:
+        raise UserError(f"the pixels of {image.name} are not square; resample it first.")
+    distance = LambdaCDM(cosmology.hubble0, cosmology.omega_m, cosmology.omega_l).angular_diameter_distance(redshift)
+    return float(np.deg2rad(np.sqrt(scales[0] * scales[1])) * distance.to_value(u.kpc))
+
+
+def to_unit(image: Image, channel: str, wanted: str, redshift: float) -> tuple[NDArray[np.float64], str | None]:
+    """The image in the unit of a channel, and a warning if its unit had to be assumed.
+
+    X-ray surface brightness per solid angle, as a telescope measures it, is taken back to what the gas emits per area:
+    S = 4 pi (1 + z)^4 S_observed. A unit in capitals or words for y ("Compton y") counts as dimensionless.
+
+    Raises:
+        UserError: the unit cannot be converted.
+    """
+    if image.unit is None:
+        return image.data, f"{image.name} has no BUNIT; {wanted or 'dimensionless Compton y'} was assumed"
+    text = "" if image.unit.lower().replace("-", " ") in ("compton y", "comptony", "y", "1", "none") else image.unit
+    try:
+        given = u.Unit(text)
+    except ValueError as error:
+        raise UserError(f"the unit {image.unit!r} of {image.name} is not known; it should be {_expected(wanted)}.") from error
+    target = u.Unit(wanted)
+    if given.is_equivalent(target):
+        return image.data * given.to(target), None
+    if channel == "xray" and given.is_equivalent(target / u.sr):
+        return image.data * given.to(target / u.sr) * 4 * np.pi * (1 + redshift) ** 4, None
+    raise UserError(f"{image.name} is in {image.unit!r}, which cannot be brought to {_expected(wanted)}.")
+
+
+def _expected(unit: str) -> str:
+    return unit or "dimensionless (Compton y)"
+
+
+def overlap(n_in: int, size_in: float, n_out: int, size_out: float) -> NDArray[np.float64]:
+    """Length of each input pixel inside each output pixel, over the output pixel, (n_out, n_in); both grids centred."""
+    edges_in = (np.arange(n_in + 1) - n_in / 2) * size_in
+    edges_out = (np.arange(n_out + 1) - n_out / 2) * size_out
+    low = np.maximum(edges_in[None, :-1], edges_out[:-1, None])
+    high = np.minimum(edges_in[None, 1:], edges_out[1:, None])
+    return np.maximum(high - low, 0.0) / size_out
+
+
+def regrid(
+    data: NDArray[np.float64], mask: NDArray[np.bool_], pixel_kpc: float, pixels_out: int, pixel_kpc_out: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Area-weighted mean of the known image on a centred square grid (see the module's docstring), and its mask."""
+    if data.shape == (pixels_out, pixels_out) and abs(pixel_kpc / pixel_kpc_out - 1) < 1e-6:
+        return data, mask
+    ay = overlap(data.shape[0], pixel_kpc, pixels_out, pixel_kpc_out)
+    ax = overlap(data.shape[1], pixel_kpc, pixels_out, pixel_kpc_out)
+    cover = ay @ mask.astype(float) @ ax.T
+    known = cover >= LEAST_COVER
+    total = ay @ np.where(mask, data, 0.0) @ ax.T
+    return np.divide(total, cover, out=np.zeros_like(total), where=known), known
+
+
+def regrid_wcs(
+    wcs: WCS, shape: tuple[int, ...], pixel_kpc: float, pixels_out: int, pixel_kpc_out: float
+) -> WCS:
+    """Sky coordinates of the grid that `regrid` makes."""
+    factor = pixel_kpc_out / pixel_kpc
+    out = wcs.deepcopy()
+    centre_in = (np.array(shape[::-1]) + 1) / 2
+    out.wcs.crpix = (np.asarray(wcs.wcs.crpix) - centre_in) / factor + (pixels_out + 1) / 2
+    if wcs.wcs.has_cd():
+        out.wcs.cd = wcs.wcs.cd * factor
+    else:
+        out.wcs.cdelt = np.asarray(wcs.wcs.cdelt) * factor
+    return out

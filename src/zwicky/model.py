@@ -1,0 +1,127 @@
+"""A trained model on disk: `config.json`, which says what it is, and `model.safetensors`, its weights.
+
+The configuration holds all that is needed to use the weights: channels, their scalings and units, the noise schedule,
+the network, the pixel grid and what the model was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from zwicky.dataset.normalize import LogScale
+from zwicky.diffusion.denoise import Denoiser
+from zwicky.diffusion.noise import NoiseSchedule
+from zwicky.io import UserError, atomic_folder, write_json
+from zwicky.nn.unet import UNet
+from zwicky.version import __version__
+
+FORMAT = "zwicky-model-1"
+SHIPPED = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a model is.
+
+    Args:
+        targets, inputs: channel names. scales, units: of all of them.
+        pixels: along a side of a map. pixel_kpc: side of a pixel, proper [kpc].
+        network: keyword arguments of `UNet`. noise: the schedule.
+        ranges: (low, high) of redshift and of ln pixel_kpc in the training set.
+        cosmology: of the training set.
+        training: how it was trained, for the model card.
+    """
+
+    targets: tuple[str, ...]
+    inputs: tuple[str, ...]
+    scales: dict[str, LogScale]
+    units: dict[str, str]
+    pixels: int
+    pixel_kpc: float
+    network: dict[str, Any]
+    noise: NoiseSchedule
+    ranges: dict[str, tuple[float, float]]
+    cosmology: dict[str, float]
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def scalars(self, redshift: float, pixel_kpc: float, batch: int) -> torch.Tensor:
+        """What the network is told besides maps, (B, 2): redshift and ln pixel_kpc, each in [-1, 1] over training.
+
+        Values outside the training range are clamped to it; one that never varied in training is 0.
+        """
+        values = {"redshift": redshift, "ln_pixel_kpc": float(np.log(pixel_kpc))}
+        row = []
+        for name, (low, high) in self.ranges.items():
+            half = (high - low) / 2
+            row.append(float(np.clip((values[name] - low) / half - 1, -1, 1)) if half > 1e-9 else 0.0)
+        return torch.tensor([row] * batch, dtype=torch.float32)
+
+    def denoiser(self) -> Denoiser:
+        """A denoiser with fresh weights."""
+        return Denoiser(UNet(**self.network))
+
+
+def save_model(
+    folder: str | Path, config: ModelConfig, weights: Mapping[str, torch.Tensor], files: Mapping[str, str] | None = None
+) -> None:
+    """Write config, weights (names of `Denoiser.state_dict`) and further text `files` into `folder`, or nothing."""
+    with atomic_folder(folder) as part:
+        save_file({k: v.contiguous() for k, v in weights.items()}, part / "model.safetensors")
+        for name, text in (files or {}).items():
+            (part / name).write_text(text)
+        write_json(part / "config.json", {"format": FORMAT, "version": __version__, **asdict(config)})
+
+
+def find_model(name: str | Path) -> Path:
+    """The folder of a shipped model by its name, or `name` itself if it is a folder.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    shipped = sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
+    for folder in (Path(name), SHIPPED / str(name)):
+        if (folder / "config.json").is_file():
+            return folder
+    raise UserError(f"there is no model {str(name)!r}: give a folder made by `zwicky train` or one of {shipped}.")
+
+
+def read_model(name: str | Path) -> tuple[ModelConfig, Denoiser]:
+    """The configuration and the denoiser, in evaluation mode, of a shipped name or a folder.
+
+    Raises:
+        UserError: it is not a model, or is damaged.
+    """
+    folder = find_model(name)
+    try:
+        config = _parse(json.loads((folder / "config.json").read_text()))
+        denoiser = config.denoiser()
+        denoiser.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder} is not a model of Zwicky, or is damaged.") from error
+    return config, denoiser.eval().requires_grad_(False)
+
+
+def _parse(content: dict[str, Any]) -> ModelConfig:
+    if content.pop("format") != FORMAT:
+        raise ValueError("unknown format")
+    content.pop("version")
+    content["scales"] = {k: LogScale(**v) for k, v in content["scales"].items()}
+    content["noise"] = NoiseSchedule(**content["noise"])
+    content["targets"], content["inputs"] = tuple(content["targets"]), tuple(content["inputs"])
+    content["ranges"] = {k: (float(v[0]), float(v[1])) for k, v in content["ranges"].items()}
+    return ModelConfig(**content)
+
+
+def model_id(name: str | Path) -> str:
+    """A short fingerprint of the weights, for the headers of what the model made."""
+    return hashlib.sha256((find_model(name) / "model.safetensors").read_bytes()).hexdigest()[:12]

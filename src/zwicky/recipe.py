@@ -1,0 +1,171 @@
+"""Recipes: a whole pipeline in one TOML file, run stage by stage into one folder.
+
+    [simulate]  n, box, seeds, da, ...     ->  simulation-<seed>/snapshot.hdf5, halos.hdf5
+    [halos]     min_mass, min_particles
+    [observe]   per_bin, cap, ...          ->  maps.h5
+    [train]     steps, batch, ...          ->  model/
+    [evaluate]  sightlines, samples        ->  report/
+
+A stage whose artefact is there is skipped; one that was cut off is resumed. The recipe is kept in the folder, and a
+folder made by another recipe is refused.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from zwicky.cosmology import Cosmology
+from zwicky.dataset.build import ObserveConfig, build_maps
+from zwicky.diffusion.noise import NoiseSchedule
+from zwicky.evaluate.run import EvaluateConfig, evaluate
+from zwicky.halos import find_halos, write_halos
+from zwicky.io import UserError, atomic_path, require_file, require_writable
+from zwicky.simulate.pressure import PressureModel
+from zwicky.simulate.run import SimulationConfig, simulate
+from zwicky.snapshots import read_snapshot
+from zwicky.train import TrainConfig, train
+
+T = TypeVar("T")
+Progress = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class HalosConfig:
+    """Which halos to keep: least M200m [Msun] and least number of particles inside R200m."""
+
+    min_mass: float = 0.0
+    min_particles: int = 200
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All stages. `simulations` holds one configuration a seed."""
+
+    simulations: tuple[SimulationConfig, ...]
+    halos: HalosConfig = field(default_factory=HalosConfig)
+    observe: ObserveConfig = field(default_factory=ObserveConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """The recipe of a TOML file.
+
+    Raises:
+        UserError: the file is missing, is not TOML, or has an unknown or impossible setting; the message names it.
+    """
+    path = require_file(path, "the recipe")
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a TOML file: {error}.") from error
+    unknown = set(content) - {f.name for f in fields(Recipe)} - {"simulate"}
+    if unknown or "simulations" in content:
+        raise UserError(f"{path} has an unknown section [{sorted(unknown or {'simulations'})[0]}].")
+    simulate_section = dict(content.get("simulate", {}))
+    seeds = simulate_section.pop("seeds", [simulate_section.pop("seed", 0)])
+    if not isinstance(seeds, list) or not seeds or len(set(seeds)) != len(seeds):
+        raise UserError(f"{path}: [simulate] seeds must be a list of different numbers.")
+    return Recipe(
+        tuple(build(SimulationConfig, {**simulate_section, "seed": s}, f"{path}: [simulate]") for s in seeds),
+        build(HalosConfig, content.get("halos", {}), f"{path}: [halos]"),
+        build(ObserveConfig, content.get("observe", {}), f"{path}: [observe]"),
+        build(TrainConfig, content.get("train", {}), f"{path}: [train]"),
+        build(EvaluateConfig, content.get("evaluate", {}), f"{path}: [evaluate]"),
+    )
+
+
+_NESTED = {"cosmology": Cosmology, "pressure": PressureModel, "noise": NoiseSchedule}
+
+
+def build(kind: type[T], settings: dict[str, Any], where: str) -> T:
+    """A configuration of `kind` from plain settings, checked for unknown names, wrong types and impossible values.
+
+    Raises:
+        UserError: with `where` and the name of the setting.
+    """
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name not in known:
+            raise UserError(f"{where} has an unknown setting {name!r}; known are {', '.join(known)}.")
+        if name in _NESTED and isinstance(value, dict):
+            value = build(_NESTED[name], value, f"{where} {name}")
+        values[name] = _typed(value, known[name].type, f"{where} {name}")
+    try:
+        return kind(**values)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _typed(value: Any, annotation: Any, where: str) -> Any:
+    """`value` as the annotated type; numbers are not silently turned into others."""
+    if is_dataclass(value):
+        return value
+    text = str(annotation)
+    if text.startswith("tuple") and isinstance(value, list):
+        return tuple(value)
+    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+    allowed = kinds.get(text.split(" ")[0])
+    if allowed and (not isinstance(value, allowed) or (isinstance(value, bool) and "bool" not in text)):
+        raise UserError(f"{where} must be of type {text}, not {value!r}.")
+    return float(value) if text == "float" else value
+
+
+def run_recipe(path: str | Path, folder: str | Path, device: str = "cpu", progress: Progress | None = None) -> Path:
+    """Run all stages of a recipe into `folder`; return the folder of the report.
+
+    Args:
+        progress: called as progress(stage, done, in all, remark).
+
+    Raises:
+        UserError: the recipe or the folder cannot be used.
+    """
+    recipe = read_recipe(path)
+    folder = require_writable(folder)
+    _keep_recipe(Path(path), folder)
+
+    def tell(stage: str, done: int, total: int, remark: str = "") -> None:
+        if progress:
+            progress(stage, done, total, remark)
+
+    pairs = [_simulate_stage(config, folder / f"simulation-{config.seed}", recipe, tell) for config in recipe.simulations]
+    maps = folder / "maps.h5"
+    if not maps.exists():
+        build_maps(pairs, maps, recipe.observe, lambda done, total: tell("observe", done, total))
+    model = train(maps, folder / "model", recipe.train, device, lambda d, t, s: tell("train", d, t, _loss(s)))
+    report = folder / "report"
+    evaluate([model], maps, report, recipe.evaluate, device, lambda d, t: tell("evaluate", d, t))
+    return report
+
+
+def _simulate_stage(
+    config: SimulationConfig, folder: Path, recipe: Recipe, tell: Callable[..., None]
+) -> tuple[Path, Path]:
+    name = f"simulate, seed {config.seed}"
+    snapshot = simulate(config, folder, lambda done, total, z: tell(name, done, total, f"z = {z:.2f}"))
+    halos = folder / "halos.hdf5"
+    if not halos.exists():
+        found = find_halos(
+            read_snapshot(snapshot), recipe.halos.min_mass, recipe.halos.min_particles,
+            lambda done, total: tell(f"halos, seed {config.seed}", done, total),
+        )
+        write_halos(found, halos)
+    return snapshot, halos
+
+
+def _keep_recipe(path: Path, folder: Path) -> None:
+    kept = folder / "recipe.toml"
+    if kept.exists() and tomllib.loads(kept.read_text()) != tomllib.loads(path.read_text()):
+        raise UserError(f"{folder} was made by another recipe ({kept}); choose another folder.")
+    if not kept.exists():
+        with atomic_path(kept) as part:
+            part.write_text(path.read_text())
+
+
+def _loss(latest: dict[str, float]) -> str:
+    return f"validation loss {latest['validation']:.4f}" if latest else ""

@@ -1,0 +1,247 @@
+"""From images of a cluster to samples of its gas and dark matter.
+
+The posterior p(x | y) of the normalised maps x given any subset of the inputs y is sampled by integrating the reverse
+diffusion with the trained denoiser; an input that is missing, or a pixel that is masked, is told to the network as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from zwicky.cosmology import Cosmology
+from zwicky.dataset.loader import conditioned
+from zwicky.diffusion.denoise import Denoiser
+from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, seeded_noise
+from zwicky.images import Image, pixel_size, read_image, read_mask, regrid, regrid_wcs, same_grid, to_unit
+from zwicky.io import UserError
+from zwicky.model import ModelConfig, model_id, read_model
+from zwicky.products import Posterior
+from zwicky.train import autocast
+
+BATCH = 10
+
+
+@dataclass
+class Model:
+    """A trained model, ready to sample."""
+
+    name: str
+    id: str
+    config: ModelConfig
+    denoiser: Denoiser
+    device: torch.device
+
+    def sample(
+        self,
+        inputs: Mapping[str, NDArray],
+        redshift: float,
+        pixel_kpc: float,
+        n: int = 50,
+        seed: int = 0,
+        *,
+        masks: Mapping[str, NDArray] | None = None,
+        sampler: str = "dpm",
+        steps: int | None = None,
+        wcs: WCS | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Posterior:
+        """Samples of the posterior given images; index [y, x], centred on the cluster.
+
+        Args:
+            inputs: channel -> (Y, X) in the unit of the channel; any subset of the model's inputs, even none.
+            redshift: of the cluster. pixel_kpc: side of a pixel, proper [kpc].
+            n: number of samples. seed: of the samples; sample i depends on (seed, i) alone.
+            masks: channel -> (Y, X), true where a pixel is known.
+            sampler: a name of `diffusion.sample.SAMPLERS`. steps: noise levels, None for the sampler's default.
+            wcs: celestial coordinates of the images.
+            progress: called as progress(network evaluations done, in all).
+
+        Raises:
+            ValueError: an input is unknown, not a finite 2-D image, or differs in shape; or a number is out of range.
+        """
+        _check_request(redshift, pixel_kpc, n, sampler, steps)
+        y, known = self._normalised(inputs, masks or {}, pixel_kpc)
+        shape = next((np.shape(m) for m in inputs.values()), (self.config.pixels,) * 2)
+        x = self._draw(conditioned(y, known), redshift, n, seed, sampler, steps or DEFAULT_LEVELS[sampler], progress)
+        if wcs is not None:
+            wcs = regrid_wcs(wcs, shape, pixel_kpc, self.config.pixels, self.config.pixel_kpc)
+        scales, names = self.config.scales, self.config.targets
+        return Posterior(
+            {c: scales[c].inverse(x[:, i]).numpy() for i, c in enumerate(names)},
+            {c: self.config.units[c] for c in names}, redshift, self.config.pixel_kpc, wcs,
+            {"MODEL": self.name, "MODELID": self.id, "SEED": seed, "SAMPLER": sampler,
+             "NLEVELS": steps or DEFAULT_LEVELS[sampler], "INPUTS": ",".join(inputs) or "none"},
+            tuple(self._doubts(y, known, redshift)),
+        )
+
+    def _normalised(
+        self, inputs: Mapping[str, NDArray], masks: Mapping[str, NDArray], pixel_kpc: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs on the model's grid and scale, and where they are known, each (1, K, P, P)."""
+        c = self.config
+        unknown = set(inputs) - set(c.inputs)
+        if unknown:
+            raise ValueError(f"this model takes {', '.join(c.inputs)}, not {', '.join(sorted(unknown))}.")
+        if len({np.shape(m) for m in [*inputs.values(), *masks.values()]}) > 1:
+            raise ValueError("the input images and masks differ in shape.")
+        y = np.zeros((1, len(c.inputs), c.pixels, c.pixels), np.float32)
+        known = np.zeros(y.shape, bool)
+        for i, name in enumerate(c.inputs):
+            if name not in inputs:
+                continue
+            data = np.asarray(inputs[name], dtype=np.float64)
+            mask = np.asarray(masks.get(name, np.ones(data.shape, bool)), bool)
+            if data.ndim != 2 or not np.isfinite(data[mask]).all():
+                raise ValueError(f"{name} must be a two-dimensional image, finite where it is not masked.")
+            data, known[0, i] = regrid(np.where(mask, data, 0.0), mask, pixel_kpc, c.pixels, c.pixel_kpc)
+            y[0, i] = c.scales[name].forward(data)
+        return torch.from_numpy(y), torch.from_numpy(known)
+
+    @torch.no_grad()
+    def _draw(
+        self,
+        condition: torch.Tensor,
+        redshift: float,
+        n: int,
+        seed: int,
+        sampler: str,
+        steps: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> torch.Tensor:
+        """Normalised samples (n, C, P, P) on the CPU."""
+        c = self.config
+        shape = (len(c.targets), c.pixels, c.pixels)
+        sigmas = c.noise.steps(steps)
+        per_batch = 2 * steps - 1 if sampler == "heun" else steps
+        batches = [range(i, min(i + BATCH, n)) for i in range(0, n, BATCH)]
+        done = 0
+
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            if progress:
+                progress(done, per_batch * len(batches))
+
+        out = []
+        for batch in batches:
+            noise = seeded_noise(shape, seed, batch, self.device)
+            planes = condition.expand(len(batch), -1, -1, -1).to(self.device)
+            scalars = c.scalars(redshift, c.pixel_kpc, len(batch)).to(self.device)
+
+            def denoise(
+                x: torch.Tensor, sigma: torch.Tensor, planes: torch.Tensor = planes, scalars: torch.Tensor = scalars
+            ) -> torch.Tensor:
+                with autocast(self.device):
+                    return self.denoiser(x, sigma, planes, scalars)
+
+            out.append(SAMPLERS[sampler](denoise, noise() * c.noise.sigma_max, sigmas, noise, tick).float().cpu())
+        return torch.cat(out)
+
+    def _doubts(self, y: torch.Tensor, known: torch.Tensor, redshift: float) -> list[str]:
+        """What makes this cluster unlike the training set."""
+        c, doubts = self.config, []
+        low, high = c.ranges["redshift"]
+        if not low - 0.05 <= redshift <= high + 0.05:
+            doubts.append(f"the model was trained at redshift {_range(low, high)}, not at {redshift:g}")
+        for i, name in enumerate(c.inputs):
+            if known[0, i].any() and float(y[0, i][known[0, i]].max()) > c.scales[name].high + 0.3:
+                doubts.append(f"the {name} image is brighter than any in training")
+        if not known.any():
+            doubts.append("no image was given: these are samples of the prior")
+        return doubts
+
+
+def load_model(name: str | Path, device: str = "cpu") -> Model:
+    """A shipped model by its name ("laptop"), or one in a folder made by `zwicky train`.
+
+    Args:
+        device: cpu, cuda or auto.
+
+    Raises:
+        UserError: there is no such model, or the device is missing.
+    """
+    place = choose_device(device)
+    config, denoiser = read_model(name)
+    denoiser.to(place, memory_format=torch.channels_last)
+    return Model(str(Path(name).name), model_id(name), config, denoiser, place)
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of `cpu`, `cuda` or `auto`.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name not in ("cpu", "cuda", "auto"):
+        raise UserError(f"the device must be cpu, cuda or auto, not {name!r}.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device was found; use --device cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def reconstruct_files(
+    model: Model,
+    files: Mapping[str, str | Path],
+    redshift: float,
+    *,
+    mask: str | Path | None = None,
+    pixel_kpc: float | None = None,
+    **options: Any,
+) -> Posterior:
+    """The posterior for FITS images {channel: path} on one pixel grid; `options` go to `Model.sample`.
+
+    Raises:
+        UserError: an image cannot be used; the message says which and why.
+    """
+    if not files:
+        raise UserError("give at least one image, with --sz or --xray.")
+    if not (np.isfinite(redshift) and redshift >= 0):
+        raise UserError(f"the redshift must be zero or positive, not {redshift:g}.")
+    if pixel_kpc is not None and not (np.isfinite(pixel_kpc) and pixel_kpc > 0):
+        raise UserError(f"the pixel size must be positive, not {pixel_kpc:g} kpc.")
+    allowed = None if mask is None else read_mask(mask)
+    images = {c: read_image(path, f"the {c} image", allowed) for c, path in files.items()}
+    same_grid(list(images.values()))
+    first = next(iter(images.values()))
+    size = pixel_kpc or pixel_size(first, redshift, Cosmology(**model.config.cosmology))
+    data, warnings = {}, []
+    for channel, image in images.items():
+        data[channel], warning = to_unit(image, channel, model.config.units[channel], redshift)
+        warnings += [warning] if warning else []
+    posterior = model.sample(
+        data, redshift, size, masks={c: i.mask for c, i in images.items()}, wcs=_shared_wcs(images), **options
+    )
+    provenance = posterior.provenance | {f"INPUT{i}": im.name for i, im in enumerate(images.values(), 1)}
+    return Posterior(
+        posterior.samples, posterior.units, redshift, posterior.pixel_kpc, posterior.wcs, provenance,
+        (*warnings, *posterior.warnings),
+    )
+
+
+def _shared_wcs(images: Mapping[str, Image]) -> WCS | None:
+    return next((image.wcs for image in images.values() if image.wcs is not None), None)
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _check_request(redshift: float, pixel_kpc: float, n: int, sampler: str, steps: int | None) -> None:
+    if not (np.isfinite(redshift) and redshift >= 0):
+        raise ValueError(f"the redshift must be zero or positive, not {redshift}.")
+    if not (np.isfinite(pixel_kpc) and pixel_kpc > 0):
+        raise ValueError(f"the pixel size must be positive, not {pixel_kpc} kpc.")
+    if n < 1:
+        raise ValueError(f"at least one sample is needed, not {n}.")
+    if sampler not in SAMPLERS:
+        raise ValueError(f"the sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}.")
+    if steps is not None and steps < 2:
+        raise ValueError(f"a sampler needs at least 2 noise levels, not {steps}.")

@@ -116,7 +116,7 @@ class Cosmology:
 
 
 @functools.lru_cache(maxsize=16)
-def _growth_solution(cosmology: Cosmology):  # type: ignore[no-untyped-def]
+def _growth_solution(cosmology: Cosmology):
     """Dense solution (D, dD/dlna) in ln a from a = 1e-3 to 2."""
     c = cosmology
 

@@ -31,7 +31,7 @@ def to_fixed(positions: NDArray[np.floating], box: float) -> NDArray[np.int32]:
 
 def from_fixed(fixed: NDArray[np.int32], box: float) -> NDArray[np.float64]:
     """Positions in [0, box) of int32 fixed-point positions."""
-    return fixed.view(np.uint32) * (box / TWO32)
+    return fixed.view(np.uint32).astype(np.float64) * (box / TWO32)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def sort_into_cells(fixed: NDArray[np.int32], n: int) -> Cells:
 
 
 @numba.njit(cache=True)
-def _counting_sort(fixed, n):  # type: ignore[no-untyped-def]
+def _counting_sort(fixed, n):
     count = len(fixed)
     key = np.empty(count, np.int64)
     start = np.zeros(n**3 + 1, np.int64)
@@ -81,7 +81,7 @@ def _counting_sort(fixed, n):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(fastmath=True)
-def _pcs(u, n):  # type: ignore[no-untyped-def]
+def _pcs(u, n):
     """First mesh index and the four PCS weights along one axis for the fixed-point coordinate u."""
     g = np.float64(np.int64(u) & 0xFFFFFFFF) * (n / 4294967296.0)
     i = np.int64(g)
@@ -96,7 +96,7 @@ def _pcs(u, n):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(parallel=True, cache=True, fastmath=True)
-def _deposit_blocks(position, weight, bounds, mesh):  # type: ignore[no-untyped-def]
+def _deposit_blocks(position, weight, bounds, mesh):
     """Add particles to the mesh; blocks of planes of one colour do not touch one another."""
     n = mesh.shape[0]
     blocks = len(bounds) - 1
@@ -129,7 +129,7 @@ def deposit(cells: Cells, weight: NDArray[np.float32], n: int) -> NDArray[np.flo
 
 
 @numba.njit(parallel=True, cache=True, fastmath=True)
-def gather(position, mesh):  # type: ignore[no-untyped-def]
+def gather(position, mesh):
     """PCS interpolation of mesh (n, n, n) to fixed-point positions (3, P): (P,) float32."""
     n = mesh.shape[0]
     out = np.empty(position.shape[1], np.float32)

@@ -36,8 +36,8 @@ def find_halos(
 ) -> Table:
     """Table of halos, most massive first.
 
-    Columns: id; x, y, z [Mpc, comoving]; m200m, m200c, m500c [Msun]; r200m, r200c, r500c [Mpc, proper]; n200m, number of
-    particles; fgas200m, gas over total mass inside R200m.
+    Columns: id; x, y, z [Mpc, comoving]; m200m, m200c, m500c [Msun]; r200m, r200c, r500c [Mpc, proper]; n200m, number
+    of particles; fgas200m, gas over total mass inside R200m.
 
     Args:
         min_mass: least M200m [Msun]. min_particles: least number of particles inside R200m.
@@ -79,13 +79,13 @@ def _density_peaks(
     delta = density_contrast(positions, particles.box, n, masses)
     peak = (delta == maximum_filter(delta, size=3, mode="wrap")) & (delta > PEAK_CONTRAST)
     index = np.argwhere(peak)
-    return index[np.argsort(-delta[peak], kind="stable")] * (particles.box / n)
+    return (index[np.argsort(-delta[peak], kind="stable")] * (particles.box / n)).astype(np.float64)
 
 
 def _offset(positions: NDArray[np.float64], centre: NDArray[np.float64], box: float) -> NDArray[np.float64]:
     """Minimum-image vectors from the centre."""
     d = positions - centre
-    return d - box * np.round(d / box)
+    return np.asarray(d - box * np.round(d / box))
 
 
 def _refine(

@@ -59,7 +59,7 @@ def read_image(path: str | Path, what: str, mask: NDArray[np.bool_] | None = Non
     path = require_file(path, what)
     data, header = _first_image(path, what)
     if mask is None and not np.isfinite(data).all():
-        raise UserError(f"{what} {path} has NaN pixels; give a mask image with --mask (0 where pixels are to be ignored).")
+        raise UserError(f"{what} {path} has NaN pixels; give a mask image with --mask (0 where pixels are ignored).")
     known = np.ones(data.shape, bool) if mask is None else mask
     if known.shape != data.shape:
         raise UserError(f"the mask is {_size(known)} pixels and {what} {path} is {_size(data)}; they must match.")
@@ -134,7 +134,7 @@ def pixel_size(image: Image, redshift: float, cosmology: Cosmology) -> float:
         UserError: there are no sky coordinates, the pixels are not square, or the redshift is zero.
     """
     if image.wcs is None:
-        raise UserError(f"{image.name} has no sky coordinates (WCS) in its header; give the pixel size with --pixel-kpc.")
+        raise UserError(f"{image.name} has no sky coordinates (WCS); give the pixel size with --pixel-kpc.")
     if redshift <= 0:
         raise UserError("at redshift 0 an angle has no length; give the pixel size with --pixel-kpc.")
     scales = proj_plane_pixel_scales(image.wcs)
@@ -159,7 +159,7 @@ def to_unit(image: Image, channel: str, wanted: str, redshift: float) -> tuple[N
     try:
         given = u.Unit(text)
     except ValueError as error:
-        raise UserError(f"the unit {image.unit!r} of {image.name} is not known; it should be {_expected(wanted)}.") from error
+        raise UserError(f"{image.name} has the unit {image.unit!r}, not {_expected(wanted)}.") from error
     target = u.Unit(wanted)
     if given.is_equivalent(target):
         return image.data * given.to(target), None

@@ -133,7 +133,7 @@ def run_recipe(path: str | Path, folder: str | Path, device: str = "cpu", progre
         if progress:
             progress(stage, done, total, remark)
 
-    pairs = [_simulate_stage(config, folder / f"simulation-{config.seed}", recipe, tell) for config in recipe.simulations]
+    pairs = [_simulate_stage(c, folder / f"simulation-{c.seed}", recipe, tell) for c in recipe.simulations]
     maps = folder / "maps.h5"
     if not maps.exists():
         build_maps(pairs, maps, recipe.observe, lambda done, total: tell("observe", done, total))

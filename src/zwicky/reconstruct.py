@@ -1,7 +1,7 @@
 """From images of a cluster to samples of its gas and dark matter.
 
 The posterior p(x | y) of the normalised maps x given any subset of the inputs y is sampled by integrating the reverse
-diffusion with the trained denoiser; an input that is missing, or a pixel that is masked, is told to the network as such.
+diffusion with the trained denoiser; a missing input, or a masked pixel, is told to the network as such.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
     """
     place = choose_device(device)
     config, denoiser = read_model(name)
-    denoiser.to(place, memory_format=torch.channels_last)
+    denoiser.to(place)
+    denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Model(str(Path(name).name), model_id(name), config, denoiser, place)
 
 

@@ -81,7 +81,7 @@ def _species(f: h5py.File, group: str, a: float, h: float, path: Path) -> Specie
     lengths = {len(v) for v in columns.values()}
     if len(lengths) != 1:
         raise UserError(f"the data sets of {group} in {path} differ in length.")
-    return Species(**columns)  # type: ignore[arg-type]
+    return Species(**columns)
 
 
 def _column(data: h5py.Dataset, name: str, a: float, h: float, path: Path) -> NDArray:

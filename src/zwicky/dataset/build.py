@@ -91,13 +91,13 @@ def build_maps(
     with atomic_path(path) as part, h5py.File(part, "w") as file:
         writer = MapWriter(file, total, config.pixels, units)
         columns: list[dict[str, float]] = []
-        attributes = {}
+        attributes: dict[str, object] = {}
         for simulation, (snapshot, _) in enumerate(pairs):
             particles = read_snapshot(snapshot)
             attributes = _attributes(particles, config, attributes)
             for cluster in np.flatnonzero(plan.simulation == simulation):
                 row = catalogues[simulation][int(plan.row[cluster])]
-                _observe_cluster(writer, particles, row, cluster, plan, config, columns)
+                _observe_cluster(writer, particles, row, int(cluster), plan, config, columns)
                 if progress:
                     progress(writer.next, total)
         halo = {name: np.array([c[name] for c in columns]) for name in (*MASSES, *RADII, "fgas200m")}
@@ -132,7 +132,7 @@ def _observe_cluster(
     if count == 0:
         return
     cube = cut_cube(particles, halo_centre(halo), config.pixels * config.pixel_kpc)
-    rotations = random_rotations(count, np.random.default_rng([config.seed, int(cluster)]))
+    rotations = random_rotations(count, np.random.default_rng([config.seed, cluster]))
     for rotation in rotations:
         writer.append(render(cube, config.channels, rotation, config.pixels, config.pixel_kpc), rotation)
         columns.append(

@@ -21,8 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zwicky.products import aperture_mask, default_profile_edges, radial_profile
-
 Array = NDArray[Any]
 
 K_SPLIT: float = 2.0  # between large and small scales [h / Mpc], Hsu et al. 2025 Table 1

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from zwicky.evaluate import calibration, figures, metrics
 from zwicky.evaluate.metrics import Powers
 from zwicky.io import atomic_path, require_writable, write_json
+from zwicky.products import aperture_mask, default_profile_edges, radial_profile
 
 Array = NDArray[Any]
 Rows = dict[str, Array]
@@ -77,7 +78,7 @@ def evaluate_channel(
     radii = np.stack([np.asarray(r500c_kpc, dtype=float), np.asarray(r200m_kpc, dtype=float)], axis=1)
     pixels, n_samples = truth.shape[-1], samples.shape[1]
     k_edges = metrics.default_k_edges(pixels, pixel_kpc / 1e3, h=h)
-    edges_kpc = metrics.default_profile_edges(pixels, pixel_kpc)
+    edges_kpc = default_profile_edges(pixels, pixel_kpc)
     maps = [
         _row(truth[i].astype(float), samples[i].astype(float), radii[i], pixel_kpc, h, k_edges, edges_kpc, rng)
         for i in usable
@@ -161,7 +162,7 @@ def _row(
 
 def _mass_row(t: Array, x: Array, radii_kpc: Array, pixel_kpc: float, rng: np.random.Generator) -> Rows:
     """Masses [Msun] in the apertures, (A,) each."""
-    circles = [metrics.aperture_mask(t.shape[-1], pixel_kpc, float(radius)) for radius in radii_kpc]
+    circles = [aperture_mask(t.shape[-1], pixel_kpc, float(radius)) for radius in radii_kpc]
     weights = np.stack([np.ones(t.shape[-2:]), *circles]).reshape(len(APERTURES), -1) * pixel_kpc**2
     M, M_x = t.reshape(1, -1) @ weights.T, x.reshape(*x.shape[:2], -1) @ weights.T
     std, u = metrics.posterior_std(M_x)[0], calibration.pit(M_x, M, rng)[0]
@@ -170,7 +171,7 @@ def _mass_row(t: Array, x: Array, radii_kpc: Array, pixel_kpc: float, rng: np.ra
 
 
 def _profile_row(t: Array, x: Array, edges_kpc: Array, pixel_kpc: float) -> Rows:
-    both = metrics.radial_profile(np.concatenate([t, x[0]]), edges_kpc, pixel_kpc)
+    both = radial_profile(np.concatenate([t, x[0]]), edges_kpc, pixel_kpc)
     return {"profile": both[0], "profile_samples": both[1:]}
 
 

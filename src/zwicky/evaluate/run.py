@@ -93,7 +93,12 @@ def choose_rows(maps: MapSet, split: str, count: int) -> NDArray[np.int64]:
 
 
 def _evaluate_one(
-    model: Model, maps: MapSet, rows: NDArray[np.int64], folder: Path, config: EvaluateConfig, tell: Callable[[int], None]
+    model: Model,
+    maps: MapSet,
+    rows: NDArray[np.int64],
+    folder: Path,
+    config: EvaluateConfig,
+    tell: Callable[[int], None],
 ) -> None:
     work = require_writable(folder / "samples")
     _require_same(work / "request.json", {"model": model.id, "rows": rows.tolist(), **asdict(config)})

@@ -79,7 +79,7 @@ SCALAR = _scalar_polynomial()
 
 
 @numba.njit(inline="always", fastmath=True)
-def _horner(c, x):  # type: ignore[no-untyped-def]
+def _horner(c, x):
     """Polynomial of degree 10 with coefficients c, in float32."""
     f = np.float32
     p = f(c[10])
@@ -96,7 +96,7 @@ def _horner(c, x):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(fastmath=True)
-def _force_run(x, y, z, m, j0, j1, xi, yi, zi, unit, h2):  # type: ignore[no-untyped-def]
+def _force_run(x, y, z, m, j0, j1, xi, yi, zi, unit, h2):
     """Short-range force of particles j0..j1 on one point, in units of (mass) / r_c^2; h2 = (h / r_c)^2."""
     f = np.float32
     fx = f(0)
@@ -121,7 +121,7 @@ def _force_run(x, y, z, m, j0, j1, xi, yi, zi, unit, h2):  # type: ignore[no-unt
 
 
 @numba.njit(fastmath=True)
-def _scalar_run(x, y, z, m, j0, j1, xi, yi, zi, unit, h2):  # type: ignore[no-untyped-def]
+def _scalar_run(x, y, z, m, j0, j1, xi, yi, zi, unit, h2):
     """Short-range sum of m / r^2 of particles j0..j1, themselves left out, in units of (mass) / r_c^2."""
     f = np.float32
     total = f(0)
@@ -138,7 +138,7 @@ def _scalar_run(x, y, z, m, j0, j1, xi, yi, zi, unit, h2):  # type: ignore[no-un
 
 
 @numba.njit(parallel=True, cache=True, fastmath=True)
-def pair_force(position, m, start, n, unit, h2):  # type: ignore[no-untyped-def]
+def pair_force(position, m, start, n, unit, h2):
     """Short-range force (P, 3) on every sorted particle, in units of mass / r_c^2."""
     x, y, z = position[0], position[1], position[2]
     out = np.zeros((len(m), 3), np.float32)
@@ -174,7 +174,7 @@ def pair_force(position, m, start, n, unit, h2):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(parallel=True, cache=True, fastmath=True)
-def pair_scalar(position, m, wanted, start, n, unit, h2):  # type: ignore[no-untyped-def]
+def pair_scalar(position, m, wanted, start, n, unit, h2):
     """Short-range sum of m / r^2 (P,) at the sorted particles that are `wanted`, in units of mass / r_c^2."""
     x, y, z = position[0], position[1], position[2]
     out = np.zeros(len(m), np.float32)
@@ -327,7 +327,10 @@ def _prolate_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 @functools.lru_cache(maxsize=4)
 def _scalar_transform(x_max: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """x = k r_c and the Fourier transform of Phi^2 / r^2 over r_c: 2 pi^2 / x - (4 pi / x) int sin(x s) (1 - Phi^2) / s."""
+    """x = k r_c, and the Fourier transform of Phi^2 / r^2 in units of r_c.
+
+    It is 2 pi^2 / x - (4 pi / x) int_0^1 sin(x s) (1 - Phi^2) / s ds.
+    """
     s, phi, _ = _split_table()
     x = np.linspace(1e-3, x_max * 1.001, 8192)
     rest = np.where(s > 0, (1 - phi**2) / np.maximum(s, 1e-12), 0.0)

@@ -11,6 +11,7 @@ Units: comoving Mpc, H0 = 1, masses in Msun; momenta a^2 dx/dt in Mpc H0.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ def advance(universe: Universe, state: State, a_next: float) -> None:
     n_sub = _subcycles(universe, state, a_next)
     edges = np.linspace(a0, a_next, n_sub + 1)
     gas = state.momentum[-state.n_gas :]
-    for b0, b1 in zip(edges[:-1], edges[1:], strict=True):
+    for b0, b1 in pairwise(edges):
         half = 0.5 * (b0 + b1)
         gas += state.pressure * np.float32(c.kick_drift_factor(b0, half, 0))
         _drift(universe, state, c.kick_drift_factor(b0, b1, 2))

@@ -13,8 +13,8 @@ pressure profile (DPP) are from He et al. 2021 (arXiv 2008.04334). Outside halos
 T = T0 Delta_b^(gamma - 1); the two are blended geometrically in gas overdensity.
 
 With the temperature prescribed, gas in static equilibrium under P_th alone would be over-concentrated, because part of
-the support is random motion. The closure says who supplies it: `viscous` dissipates the motion and puts P_th / f_th into
-the equation of motion; `inviscid` keeps the motion and P_th. SZ and X-ray always use P_th.
+the support is random motion. The closure says who supplies it: `viscous` dissipates the motion and puts P_th / f_th
+into the equation of motion; `inviscid` keeps the motion and P_th. SZ and X-ray always use P_th.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from colossus.cosmology import cosmology as colossus_cosmology
 from colossus.halo import concentration
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import brentq
 from scipy.special import dawsn
@@ -89,7 +89,8 @@ class PressureModel:
 def pressure_500(m500c: NDArray[np.float64], efunc: float, h: float) -> NDArray[np.float64]:
     """P500 [erg cm^-3], total gas pressure, of a halo of m500c [Msun].
 
-    1.65e-3 keV cm^-3 (mu_e / mu) E(z)^(8/3) [M500 / (3e14 h70^-1 Msun)]^(2/3) h70^2 (Arnaud et al. 2010, times mu_e/mu).
+    1.65e-3 keV cm^-3 (mu_e / mu) E(z)^(8/3) [M500 / (3e14 h70^-1 Msun)]^(2/3) h70^2 (Arnaud et al. 2010, for all of
+    the gas: times mu_e / mu).
     """
     h70 = h / 0.7
     return 1.65e-3 * KEV * (MU_E / MU) * efunc ** (8 / 3) * (m500c * h70 / 3e14) ** (2 / 3) * h70**2
@@ -238,7 +239,8 @@ def concentration_200c(cosmology: Cosmology, m200c: NDArray[np.float64], a: floa
         colossus_cosmology.current_cosmo = previous
 
 
-def _nfw_mass(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _nfw_mass(x: ArrayLike) -> NDArray[np.float64]:
+    x = np.asarray(x, dtype=float)
     return np.log1p(x) - x / (1 + x)
 
 
@@ -246,8 +248,8 @@ def overdensity_radius(c: NDArray[np.float64], delta: float, wanted: float) -> N
     """r / r_s where an NFW halo, of concentration c at overdensity `delta`, reaches the overdensity `wanted`."""
 
     def solve(ci: float) -> float:
-        target = wanted / delta * float(_nfw_mass(np.float64(ci))) / ci**3
-        return float(brentq(lambda x: float(_nfw_mass(np.float64(x))) / x**3 - target, 1e-3 * ci, 10 * ci))
+        target = wanted / delta * float(_nfw_mass(ci)) / ci**3
+        return float(brentq(lambda x: float(_nfw_mass(x)) / x**3 - target, 1e-3 * ci, 10 * ci))
 
     return np.array([solve(float(ci)) for ci in c])
 

@@ -151,8 +151,8 @@ def _require_memory(config: SimulationConfig) -> None:
     available = _available_memory()
     if available is not None and config.memory > available:
         raise UserError(
-            f"this simulation needs about {config.memory / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are free; "
-            "choose a smaller preset."
+            f"this simulation needs about {config.memory / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are "
+            "free; choose a smaller preset."
         )
 
 

@@ -22,7 +22,7 @@ _NORM = 21.0 / (2.0 * np.pi)
 
 
 @numba.njit(fastmath=True)
-def _density_run(x, y, z, m, j0, j1, xi, yi, zi, unit):  # type: ignore[no-untyped-def]
+def _density_run(x, y, z, m, j0, j1, xi, yi, zi, unit):
     """Sum of m W h^3 / norm over particles j0..j1; `unit` turns fixed-point lengths into q."""
     f = np.float32
     total = f(0)
@@ -38,7 +38,7 @@ def _density_run(x, y, z, m, j0, j1, xi, yi, zi, unit):  # type: ignore[no-untyp
 
 
 @numba.njit(parallel=True, cache=True, fastmath=True)
-def density(position, m, h, wanted, start, n, box_units):  # type: ignore[no-untyped-def]
+def density(position, m, h, wanted, start, n, box_units):
     """sum_j m_j W(r_ij, h_i) (P,) at the `wanted` sorted particles.
 
     Args:
@@ -75,7 +75,7 @@ def density(position, m, h, wanted, start, n, box_units):  # type: ignore[no-unt
 
 
 @numba.njit(fastmath=True)
-def _pressure_run(  # type: ignore[no-untyped-def]
+def _pressure_run(
     x, y, z, v, c_rho, sound, rho, h, j0, j1, i, length, hubble, alpha
 ):
     """Sum over particles j0..j1 of (c_i/rho_i + c_j/rho_j + Pi) grad W-bar, for equal masses of one."""
@@ -106,7 +106,7 @@ def _pressure_run(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(parallel=True, cache=True, fastmath=True)
-def pressure_acceleration(  # type: ignore[no-untyped-def]
+def pressure_acceleration(
     position, velocity, mass, specific, rho, h, start, n, box_units, hubble, alpha
 ):
     """-grad P / rho (P, 3) of sorted gas particles of equal `mass`.
@@ -161,7 +161,7 @@ def pressure_acceleration(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(parallel=True, cache=True)
-def _widest_nearby(h, start, n):  # type: ignore[no-untyped-def]
+def _widest_nearby(h, start, n):
     """Largest h in the 5^3 cells around each cell."""
     own = np.zeros(n**3, np.float32)
     for c in numba.prange(n**3):

@@ -6,6 +6,7 @@ Every reader, ours or of an outside format, returns this; halos and observe take
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,8 @@ class Species:
 
     def take(self, index: NDArray[np.intp]) -> Species:
         """The particles of `index`, every field kept."""
-        return Species(**{k: None if v is None else v[index] for k, v in vars(self).items()})
+        columns: dict[str, Any] = {k: None if v is None else v[index] for k, v in vars(self).items()}
+        return Species(**columns)
 
 
 @dataclass

@@ -1,0 +1,32 @@
+# Each target sets up .venv by itself when it is missing, and reuses it afterwards.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test lint docs clean
+
+demo: .venv/ready
+	$(BIN)/zwicky demo --out demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+clean:
+	rm -rf .venv demo site

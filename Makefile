@@ -1,6 +1,6 @@
 # Each target sets up .venv by itself when it is missing, and reuses it afterwards.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .PHONY: demo test lint docs clean

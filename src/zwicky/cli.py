@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: idle 
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -77,7 +78,13 @@ def _user_errors() -> Iterator[None]:
 
 @contextmanager
 def _bars() -> Iterator[Callable[[str, int, int, str], None]]:
-    """Progress bars, one a stage, on standard error; call with (stage, done, in all, remark)."""
+    """Progress bars, one a stage, on standard error; call with (stage, done, in all, remark).
+
+    Where standard error is not a terminal, a line at every tenth of a stage takes the place of a bar.
+    """
+    if not err.is_terminal:
+        yield _lines()
+        return
     columns = (
         TextColumn("{task.description:<18}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[remark]}"),
@@ -91,6 +98,20 @@ def _bars() -> Iterator[Callable[[str, int, int, str], None]]:
             progress.update(tasks[stage], completed=done, total=total, remark=remark)
 
         yield tell
+
+
+def _lines() -> Callable[[str, int, int, str], None]:
+    """Progress as lines of a log."""
+    start, tenths = time.monotonic(), dict[str, int]()
+
+    def tell(stage: str, done: int, total: int, remark: str = "") -> None:
+        tenth = 10 * done // max(total, 1)
+        if tenths.get(stage) != tenth:
+            tenths[stage] = tenth
+            text = f"{time.monotonic() - start:7.0f} s  {stage}: {done}/{total} {remark}"
+            err.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    return tell
 
 
 def _show(config: Any) -> None:
@@ -143,10 +164,10 @@ def halos(
     Example: zwicky halos run1/snapshot.hdf5 --out run1/halos.hdf5
     """
     from zwicky.halos import find_halos, write_halos
-    from zwicky.io import require_writable
+    from zwicky.io import check_writable
     from zwicky.snapshots import read_snapshot
 
-    require_writable(out_file.parent)
+    check_writable(out_file.parent)
     particles = read_snapshot(snapshot)
     with _bars() as tell:
         table = find_halos(particles, min_mass, min_particles, lambda done, total: tell("halos", done, total, ""))
@@ -239,13 +260,13 @@ def reconstruct(
 
     Example: zwicky reconstruct --sz y.fits --xray sx.fits --redshift 0.1 --samples 50 --out posterior.fits
     """
-    from zwicky.io import require_writable
+    from zwicky.io import check_writable
     from zwicky.reconstruct import load_model, reconstruct_files
 
     radii = {k: v for k, v in (("R500c", r500c), ("R200m", r200m)) if v is not None}
     if not all(r > 0 for r in radii.values()):
         raise UserError("the radii of apertures must be positive.")
-    require_writable(out_file.parent)
+    check_writable(out_file.parent)
     files = {k: v for k, v in (("compton_y", sz), ("xray", xray)) if v is not None}
     with _user_errors():
         network = load_model(model, device)

@@ -45,9 +45,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         part.chmod(0o666 & ~_umask())
         os.replace(part, path)
     except OSError as error:
-        if error.errno is None:
-            raise
-        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+        raise UserError(f"cannot write {path}: {_reason(error)}.") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -65,9 +63,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(path)
         os.replace(part, path)
     except OSError as error:
-        if error.errno is None:
-            raise
-        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+        raise UserError(f"cannot write {path}: {_reason(error)}.") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -84,8 +80,23 @@ def require_writable(folder: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"cannot write into the folder {folder}: {error.strerror or error}.") from error
+        raise UserError(f"cannot write into the folder {folder}: {_reason(error)}.") from error
     return folder
+
+
+def check_writable(folder: str | Path) -> None:
+    """Check that `folder` could be made and written to, without making it.
+
+    Raises:
+        UserError: it could not.
+    """
+    folder = Path(folder).absolute()
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write into the folder {folder}: {_reason(error)}.") from error
 
 
 def require_file(path: str | Path, what: str) -> Path:
@@ -110,6 +121,11 @@ def append_jsonl(path: str | Path, record: dict[str, Any]) -> None:
     """Append one record as a line of JSON (the format of `stats.jsonl`)."""
     with open(path, "a") as f:
         f.write(json.dumps(record) + "\n")
+
+
+def _reason(error: OSError) -> str:
+    """Why the system refused; h5py reports a full disk at length, its errno says it shortly."""
+    return os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
 
 
 def _umask() -> int:

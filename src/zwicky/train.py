@@ -172,11 +172,10 @@ def train(
     Raises:
         UserError: the map set lacks a channel or rows, or the folder holds another training.
     """
-    folder = Path(folder)
-    work = require_writable(folder.with_name(folder.name + ".training"))
-    map_set = open_maps(maps)
+    folder, map_set = Path(folder), open_maps(maps)
     if (folder / "config.json").exists():
         return _require_same(folder, config)
+    work = require_writable(folder.with_name(folder.name + ".training"))
     model = _model_config(map_set, config)
     train_set, validation_set = (_loader(map_set, split, config, model) for split in ("train", "validation"))
     trainer = _new_trainer(config, model, torch.device(device))

@@ -146,7 +146,7 @@ def transfer(P_mm: Array, P_tt: Array, *, pooled: bool = False) -> Array:
         pooled: average the powers over maps first; otherwise b is taken per map and averaged.
     """
     P_mm, P_tt = _pool(pooled, P_mm, P_tt)
-    return nan_mean(np.sqrt(ratio(P_mm, P_tt)))
+    return nan_mean(np.sqrt(ratio(np.maximum(P_mm, 0.0), P_tt)))
 
 
 def correlation(P_mt: Array, P_mm: Array, P_tt: Array, *, pooled: bool = False) -> Array:

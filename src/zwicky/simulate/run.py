@@ -100,12 +100,12 @@ def simulate(
     Raises:
         UserError: the run would not fit in memory, or the folder holds another simulation.
     """
-    folder = require_writable(folder)
-    snapshot, checkpoint = folder / "snapshot.hdf5", folder / "checkpoint.hdf5"
+    snapshot, checkpoint = Path(folder) / "snapshot.hdf5", Path(folder) / "checkpoint.hdf5"
     if snapshot.exists():
         _require_same(config, snapshot)
         return snapshot
     _require_memory(config)
+    require_writable(folder)
     universe, scale_factors = config.universe(), config.scale_factors()
     state = _load(config, checkpoint) if checkpoint.exists() else _first_state(config, universe)
     saved = time.monotonic()

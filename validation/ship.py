@@ -1,0 +1,46 @@
+"""Put what `recipes/laptop.toml` made into the package: the model, and one held-out cluster for the demo.
+
+    zwicky run recipes/laptop.toml --out runs/laptop
+    python validation/ship.py runs/laptop
+
+The cluster is the most massive of the test split, seen along its first sightline. Weights are stored in half precision.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from zwicky.dataset.store import open_maps
+from zwicky.demo import OBSERVATION, write_observation
+from zwicky.io import atomic_folder
+from zwicky.model import SHIPPED
+
+
+def ship_model(model: Path, name: str) -> None:
+    """Copy a trained model into the package."""
+    with atomic_folder(SHIPPED / name) as part:
+        weights = {k: v.to(torch.float16) for k, v in load_file(model / "model.safetensors").items()}
+        save_file(weights, part / "model.safetensors")
+        for file in ("config.json", "stats.jsonl", "training.json"):
+            shutil.copy(model / file, part / file)
+
+
+def main() -> None:
+    """Ship the run in the folder given on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder of `zwicky run recipes/laptop.toml`")
+    run = parser.parse_args().run
+    ship_model(run / "model", "laptop")
+    maps = open_maps(run / "maps.h5")
+    test = maps.rows("test")
+    row = int(test[np.argmax(maps.halo["m200m"][test])])
+    write_observation(maps, row, OBSERVATION)
+    print(f"row {row}, cluster {maps.cluster[row]}, M200m = {maps.halo['m200m'][row]:.3e} Msun")
+
+
+if __name__ == "__main__":
+    main()

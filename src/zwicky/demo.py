@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from zwicky.reconstruct import load_model, reconstruct_files
 
 OBSERVATION = SHIPPED / "observation"
 MODEL = "laptop"
+LABELS = {"compton_y": "Compton $y$", "xray": "X-ray", "gas": "Gas", "dark_matter": "Dark matter"}
 REDSHIFT = 0.0  # of the simulated snapshot
 
 
@@ -51,7 +53,9 @@ def run_demo(
 def posterior_figure(posterior: Posterior, inputs: dict[str, NDArray], truth: dict[str, NDArray] | None) -> Figure:
     """The figure of a reconstruction: inputs, truth, mean, standard deviation and one sample."""
     first = {name: samples[0] for name, samples in posterior.samples.items()}
-    return figures.reconstruction(inputs, truth, posterior.mean, posterior.std, first, posterior.pixel_kpc)
+    return figures.reconstruction(
+        inputs, truth, posterior.mean, posterior.std, first, posterior.pixel_kpc, LABELS, {"xray": r"erg s$^{-1}$ cm$^{-2}$"}
+    )
 
 
 def _true_masses(
@@ -75,7 +79,7 @@ def write_observation(maps: MapSet, row: int, folder: str | Path) -> None:
     header = _sky_header(maps, row)
     for name, channel in (("sz", "compton_y"), ("xray", "xray")):
         h = header.copy()
-        h["BUNIT"] = maps.units[channel].replace(" / ", " ").strip() or "Compton y"
+        h["BUNIT"] = u.Unit(maps.units[channel]).to_string("fits") or "Compton y"
         _write(fits.PrimaryHDU(maps.read(channel, np.array([row]))[0], h), folder / f"{name}.fits")
     hdus = [fits.PrimaryHDU(header=header)]
     for channel in ("gas", "dark_matter"):

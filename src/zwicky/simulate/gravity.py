@@ -19,6 +19,9 @@ The same pair loop gives the scalar psi that HYPER's pressure map needs (He, Tra
 
 Below the softening length h a particle is a sphere with density proportional to (1 - r^2/h^2)^2; its central potential
 equals that of a Plummer sphere of epsilon = h / 2.1875.
+
+The pair loops are written so that the compiler vectorises them: slices that start at zero (an index that might be
+negative would turn loads into gathers) and division without a check for zero (error_model="numpy").
 """
 
 from __future__ import annotations
@@ -95,24 +98,25 @@ def _horner(c, x):
     return p * x + f(c[0])
 
 
-@numba.njit(fastmath=True)
+@numba.njit(fastmath=True, error_model="numpy")
 def _force_run(x, y, z, m, j0, j1, xi, yi, zi, unit, h2):
     """Short-range force of particles j0..j1 on one point, in units of (mass) / r_c^2; h2 = (h / r_c)^2."""
     f = np.float32
     fx = f(0)
     fy = f(0)
     fz = f(0)
-    inner = f(1) / (h2 * np.sqrt(h2))
-    for j in range(j0, j1):
+    per_h2 = f(1) / h2
+    inner = per_h2 * np.sqrt(per_h2)
+    x, y, z, m = x[j0:j1], y[j0:j1], z[j0:j1], m[j0:j1]
+    for j in range(len(x)):
         dx = f(np.int32(x[j] - xi)) * unit
         dy = f(np.int32(y[j] - yi)) * unit
         dz = f(np.int32(z[j] - zi)) * unit
         r2 = dx * dx + dy * dy + dz * dz
-        q2 = r2 / h2
+        q2 = r2 * per_h2
         soft = (f(4.375) - f(5.25) * q2 + f(1.875) * q2 * q2) * inner
-        r2_safe = max(r2, h2)
-        newton = f(1) / (r2_safe * np.sqrt(r2_safe))
-        pull = (soft if r2 < h2 else newton) - _horner(FORCE, r2)
+        per_r = f(1) / np.sqrt(max(r2, h2))
+        pull = (soft if r2 < h2 else per_r * per_r * per_r) - _horner(FORCE, r2)
         pull = m[j] * pull if r2 < f(1) else f(0)
         fx += pull * dx
         fy += pull * dy
@@ -120,24 +124,26 @@ def _force_run(x, y, z, m, j0, j1, xi, yi, zi, unit, h2):
     return fx, fy, fz
 
 
-@numba.njit(fastmath=True)
+@numba.njit(fastmath=True, error_model="numpy")
 def _scalar_run(x, y, z, m, j0, j1, xi, yi, zi, unit, h2):
     """Short-range sum of m / r^2 of particles j0..j1, themselves left out, in units of (mass) / r_c^2."""
     f = np.float32
     total = f(0)
-    for j in range(j0, j1):
+    per_h2 = f(1) / h2
+    x, y, z, m = x[j0:j1], y[j0:j1], z[j0:j1], m[j0:j1]
+    for j in range(len(x)):
         dx = f(np.int32(x[j] - xi)) * unit
         dy = f(np.int32(y[j] - yi)) * unit
         dz = f(np.int32(z[j] - zi)) * unit
         r2 = dx * dx + dy * dy + dz * dz
-        q2 = r2 / h2
-        near = (f(3) - f(3) * q2 + q2 * q2) / h2
+        q2 = r2 * per_h2
+        near = (f(3) - f(3) * q2 + q2 * q2) * per_h2
         value = (near if r2 < h2 else f(1) / max(r2, h2)) - _horner(SCALAR, r2)
         total += m[j] * value if (r2 < f(1)) & (r2 > f(0)) else f(0)
     return total
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True)
+@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
 def pair_force(position, m, start, n, unit, h2):
     """Short-range force (P, 3) on every sorted particle, in units of mass / r_c^2."""
     x, y, z = position[0], position[1], position[2]
@@ -173,7 +179,7 @@ def pair_force(position, m, start, n, unit, h2):
     return out
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True)
+@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
 def pair_scalar(position, m, wanted, start, n, unit, h2):
     """Short-range sum of m / r^2 (P,) at the sorted particles that are `wanted`, in units of mass / r_c^2."""
     x, y, z = position[0], position[1], position[2]

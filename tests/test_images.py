@@ -261,6 +261,23 @@ def test_what_is_not_an_image_is_said_to_be_none(tmp_path, kind):
     assert str(caught.value).startswith(f"the SZ image {tmp_path / 'a.fits'}")
 
 
+@pytest.mark.xfail(strict=True, raises=KeyError, reason="astropy reports these as KeyError, which is not caught")
+@pytest.mark.parametrize(("card", "value"), [("NAXIS   =", 999), ("BITPIX  =", 17)])
+def test_a_header_that_makes_no_sense(write_image, card, value):
+    path = write_image("a.fits", np.ones((8, 8)))
+    content = path.read_bytes()
+    start = content.index(card.encode())
+    path.write_bytes(content[:start] + f"{card}{value:>21}".encode() + content[start + 30 :])
+    with pytest.raises(UserError, match="not a readable FITS file"):
+        read_image(path, "it")
+
+
+@pytest.mark.xfail(strict=True, raises=OverflowError, reason="(1 + z)^4 overflows as a Python float")
+def test_an_absurd_redshift_is_the_users_to_mend():
+    with pytest.raises(UserError, match="redshift"):
+        to_unit(image(np.ones((2, 2)), "erg s-1 cm-2 sr-1"), "xray", XRAY, 1e80)
+
+
 @pytest.mark.parametrize("keep", [0.01, 0.3, 0.9, 0.999])
 @pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyUserWarning")
 def test_a_compressed_file_cut_off(tmp_path, keep):

@@ -111,6 +111,19 @@ def test_an_image_too_small_is_not_called_absent(model):
     assert not any("no image was given" in text for text in p.warnings)
 
 
+UNLIKE = {
+    "no signal": (np.zeros((16, 16)), KPC),
+    "a corner of the map": (np.full((2, 2), 1e-5), KPC),
+    "one huge pixel": (np.full((2, 2), 1e-5), 1e6),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="only redshift and brightness are looked at")
+@pytest.mark.parametrize(("image", "kpc"), UNLIKE.values(), ids=UNLIKE)
+def test_other_kinds_of_unlikeness_are_told(model, image, kpc):
+    assert model.sample({"compton_y": image}, Z, kpc, 1, **FAST).warnings != ()
+
+
 BAD = {
     "unknown input": (dict(inputs={"radio": np.ones((16, 16))}), "takes compton_y, xray, not radio"),
     "shapes": (dict(inputs={"xray": np.ones((16, 16)), "compton_y": np.ones((8, 8))}), "differ in shape"),

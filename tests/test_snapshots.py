@@ -74,9 +74,10 @@ def test_stored_values_are_physical_cgs_after_their_own_attributes(particles, pa
 def test_units_of_gadget_are_converted(particles, path):
     """kpc/h, 1e10 Msun/h and sqrt(a) km/s, with the factors in the attributes."""
     a, h = 1 / (1 + REDSHIFT), particles.cosmology.h
-    convert = {"Coordinates": (1e3 * h, 3.0856775814913676e21, 1, -1), "Masses": (1e-10 * h, 1.988409870698051e43, 0, -1),
-               "Velocities": (a**-0.5, 1e5, 0.5, 0), "SmoothingLength": (1e3 * h, 3.0856775814913676e21, 1, -1),
-               "Density": (1e-19 / h**2, 1.988409870698051e43 / 3.0856775814913676e21**3, -3, 2)}
+    length, mass = 3.0856775814913676e21, 1.988409870698051e43
+    convert = {"Coordinates": (1e3 * h, length, 1, -1), "SmoothingLength": (1e3 * h, length, 1, -1),
+               "Masses": (1e-10 * h, mass, 0, -1), "Velocities": (a**-0.5, 1e5, 0.5, 0),
+               "Density": (1e-19 / h**2, mass / length**3, -3, 2)}
     with h5py.File(path, "r+") as f:
         f["Header"].attrs["BoxSize"] = BOX * 1e3 * h
         for group in ("PartType0", "PartType1"):

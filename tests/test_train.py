@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from itertools import pairwise
 
+import h5py
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -61,14 +63,22 @@ def test_a_finished_model_is_left_alone(map_file, tiny_config, model_folder):
 
 
 def test_another_configuration_is_refused_in_a_finished_folder(map_file, tiny_config, model_folder):
-    with pytest.raises(UserError, match="another configuration; choose another folder"):
+    with pytest.raises(UserError, match="choose another folder"):
         train(map_file, model_folder, replace(tiny_config, learning_rate=2e-3))
+
+
+def test_other_maps_are_refused_in_a_finished_folder(map_file, tmp_path, tiny_config, model_folder):
+    other = shutil.copy(map_file, tmp_path / "maps.h5")
+    with h5py.File(other, "a") as f:
+        f["split"][:3] = 2
+    with pytest.raises(UserError, match="choose another folder"):
+        train(other, model_folder, tiny_config)
 
 
 def test_another_configuration_is_refused_where_one_was_cut_off(map_file, tmp_path, tiny_config):
     with pytest.raises(KeyboardInterrupt):
         train(map_file, tmp_path / "m", tiny_config, progress=_interrupt, checkpoint_seconds=-1)
-    with pytest.raises(UserError, match="belongs to a training with another configuration"):
+    with pytest.raises(UserError, match=r"checkpoint.safetensors belongs to a training with other"):
         train(map_file, tmp_path / "m", replace(tiny_config, learning_rate=2e-3))
 
 

@@ -177,8 +177,7 @@ def halos(
 
 @app.command()
 def observe(
-    snapshot: Annotated[Path, typer.Argument(help="A snapshot.")],
-    halo_file: Annotated[Path, typer.Argument(metavar="HALOS", help="Its halo catalogue.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="SNAPSHOT HALOS ...", help="Snapshots, each with its halos.")],
     out_file: Out,
     min_mass: Annotated[float, typer.Option(help="Least M200m [Msun].")] = 1e14,
     per_bin: Annotated[int, typer.Option(help="Sightlines per 0.1 dex of mass.")] = 100,
@@ -189,20 +188,21 @@ def observe(
     seed: Seed = 0,
     dry_run: DryRun = False,
 ) -> None:
-    """Render mock maps of the halos of a snapshot into a set of maps.
+    """Render mock maps of the halos of one or more snapshots into a set of maps.
 
     Example: zwicky observe run1/snapshot.hdf5 run1/halos.hdf5 --out run1/maps.h5
     """
     from zwicky.dataset.build import ObserveConfig, build_maps
 
+    if len(paths) % 2:
+        raise UserError("give every snapshot together with its halo catalogue.")
+    pairs = list(zip(paths[::2], paths[1::2], strict=True))
     with _user_errors():
-        config = ObserveConfig(
-            tuple(channels.split(",")), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed
-        )
+        config = ObserveConfig(tuple(channels.split(",")), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed)
         if dry_run:
             return _show(config)
         with _bars() as tell:
-            build_maps([(snapshot, halo_file)], out_file, config, lambda done, total: tell("observe", done, total, ""))
+            build_maps(pairs, out_file, config, lambda done, total: tell("observe", done, total, ""))
     out.print(f"{out_file}", highlight=False)
 
 
@@ -213,6 +213,11 @@ def train(
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 4000,
     batch: Annotated[int, typer.Option(help="Maps a step.")] = 16,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    widths: Annotated[str, typer.Option(help="Widths of the levels, comma-separated.")] = "32,64,128,192",
+    blocks: Annotated[int, typer.Option(help="Residual blocks a level.")] = 1,
+    patch: Annotated[int, typer.Option(help="Side of the pixel blocks folded into channels.")] = 2,
+    inputs: Annotated[str, typer.Option(help="Channels to condition on, comma-separated.")] = "compton_y,xray",
+    targets: Annotated[str, typer.Option(help="Channels to predict, comma-separated.")] = "gas,dark_matter",
     seed: Seed = 0,
     device: Device = "cpu",
     dry_run: DryRun = False,
@@ -226,13 +231,23 @@ def train(
     from zwicky.train import train as run
 
     with _user_errors():
-        config = TrainConfig(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+        config = TrainConfig(
+            tuple(targets.split(",")), tuple(inputs.split(",")), steps, batch, learning_rate,
+            widths=_integers(widths, "--widths"), blocks=blocks, patch=patch, seed=seed,
+        )
     if dry_run:
         return _show(config)
     place = choose_device(device)
     with _bars() as tell:
         run(maps, out_folder, config, place.type, lambda done, total, s: tell("train", done, total, _remark(s)))
     out.print(f"{out_folder}", highlight=False)
+
+
+def _integers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"{option} takes whole numbers separated by commas, not {text!r}.") from error
 
 
 def _remark(latest: dict[str, float]) -> str:
@@ -306,6 +321,7 @@ def evaluate(
     samples: Annotated[int, typer.Option(help="Posterior samples of each.")] = 50,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     sampler: Annotated[str, typer.Option(help="dpm, sde, heun or euler_maruyama.")] = "dpm",
+    steps: Annotated[int, typer.Option(help="Noise levels; 0 is the sampler's default.")] = 0,
     seed: Seed = 0,
     device: Device = "cpu",
     dry_run: DryRun = False,
@@ -320,7 +336,7 @@ def evaluate(
     if len(paths) < 2:
         raise UserError("give at least one model and then the set of maps.")
     with _user_errors():
-        config = EvaluateConfig(split, sightlines, samples, sampler, seed=seed)
+        config = EvaluateConfig(split, sightlines, samples, sampler, steps, seed)
     if dry_run:
         return _show(config)
     with _bars() as tell:

@@ -25,6 +25,7 @@ OBSERVATION = SHIPPED / "observation"
 MODEL = "laptop"
 LABELS = {"compton_y": "Compton $y$", "xray": "X-ray", "gas": "Gas", "dark_matter": "Dark matter"}
 REDSHIFT = 0.0  # of the simulated snapshot
+UNITS = {"xray": r"erg s$^{-1}$ cm$^{-2}$"}
 
 
 def run_demo(
@@ -54,7 +55,7 @@ def posterior_figure(posterior: Posterior, inputs: dict[str, NDArray], truth: di
     """The figure of a reconstruction: inputs, truth, mean, standard deviation and one sample."""
     first = {name: samples[0] for name, samples in posterior.samples.items()}
     return figures.reconstruction(
-        inputs, truth, posterior.mean, posterior.std, first, posterior.pixel_kpc, LABELS, {"xray": r"erg s$^{-1}$ cm$^{-2}$"}
+        inputs, truth, posterior.mean, posterior.std, first, posterior.pixel_kpc, LABELS, UNITS
     )
 
 

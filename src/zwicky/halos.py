@@ -22,6 +22,7 @@ from scipy.spatial import cKDTree
 from zwicky.grid import density_contrast
 from zwicky.io import UserError, atomic_path, require_file
 from zwicky.simulate.state import Particles
+from zwicky.version import __version__
 
 OVERDENSITIES = {"200m": (200.0, "mean"), "200c": (200.0, "critical"), "500c": (500.0, "critical")}
 PEAK_CONTRAST = 30.0  # of the mesh density; well below that of any halo the finder keeps
@@ -51,7 +52,7 @@ def find_halos(
     for i, peak in enumerate(peaks):
         if progress:
             progress(i + 1, len(peaks))
-        if _inside_any(peak, found, particles):
+        if _inside_any(peak, found, particles, cell):
             continue
         halo = _measure(tree, positions, masses, is_gas, _refine(tree, positions, masses, peak, 2 * cell), particles)
         if halo and halo["m200m"] >= min_mass and halo["n200m"] >= min_particles:
@@ -147,11 +148,14 @@ def _last_above(mean_density: NDArray[np.float64], threshold: float) -> int | No
     return int(below[0]) + FEWEST_INSIDE - 2
 
 
-def _inside_any(centre: NDArray[np.float64], found: list[dict[str, float]], particles: Particles) -> bool:
+def _inside_any(
+    centre: NDArray[np.float64], found: list[dict[str, float]], particles: Particles, reach: float | None = None
+) -> bool:
+    """Whether a point lies within R200m (or `reach` [Mpc]) of the centre of a halo."""
     if not found:
         return False
     others = np.array([[f["x"], f["y"], f["z"]] for f in found])
-    radius = np.array([f["r200m"] for f in found])
+    radius = np.array([f["r200m"] if reach is None else reach for f in found])
     return bool((np.linalg.norm(_offset(others, centre, particles.box), axis=1) < radius).any())
 
 
@@ -177,7 +181,7 @@ def _as_table(found: list[dict[str, float]], particles: Particles) -> Table:
         table[f"r{name}"].unit = "Mpc"
     table["n200m"] = np.array([f["n200m"] for f in found], int)
     table["fgas200m"] = np.array([f["fgas200m"] for f in found], float)
-    table.meta.update(redshift=particles.redshift, box=particles.box, **particles.origin)
+    table.meta.update(version=__version__, redshift=particles.redshift, box=particles.box, **particles.origin)
     return table
 
 

@@ -180,6 +180,7 @@ class Posterior:
         for name, table in (("MASSES", self.masses(radii_kpc)), ("PROFILES", self.profiles())):
             hdu = fits.table_to_hdu(table)
             hdu.name = name
+            hdu.header["COMMENT"] = "Projected: all the matter along the line of sight inside the circle or annulus."
             hdus.append(hdu)
         with atomic_path(path) as part:
             hdus.writeto(part, overwrite=True)
@@ -211,7 +212,7 @@ class Posterior:
 
 
 def _offset_header(pixels: int, pixel_kpc: float) -> fits.Header:
-    header = fits.Header()
+    header = fits.Header({"WCSAXES": 2})
     for axis, name in ((1, "XOFFSET"), (2, "YOFFSET")):
         header[f"CTYPE{axis}"], header[f"CUNIT{axis}"] = name, "kpc"
         header[f"CRPIX{axis}"], header[f"CRVAL{axis}"], header[f"CDELT{axis}"] = (pixels + 1) / 2, 0.0, pixel_kpc

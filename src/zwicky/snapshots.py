@@ -30,6 +30,9 @@ _CGS = {  # what one of our units is in CGS, and the power of a that makes it co
 def read_snapshot(path: str | Path) -> Particles:
     """Particles of an HDF5 snapshot: PartType0 is gas, PartType1 dark matter.
 
+    Masses must be stored per particle and the gas temperature as such. A file without sigma8 and n_s in a group
+    Cosmology gets the defaults of `Cosmology` for these two, which nothing after the simulator uses.
+
     Args:
         path: a single HDF5 file whose data sets carry `to_cgs`, `a_scaling` and `h_scaling`.
 
@@ -40,7 +43,7 @@ def read_snapshot(path: str | Path) -> Particles:
     try:
         with h5py.File(path) as f:
             return _read(f, path)
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path} is not a complete HDF5 snapshot ({_reason(error)}).") from error
 
 
@@ -51,6 +54,8 @@ def _reason(error: Exception) -> str:
 def _read(f: h5py.File, path: Path) -> Particles:
     header = f["Header"].attrs
     a, h = float(header["Time"]), float(header["HubbleParam"])
+    if not (0 < a < 2 and h > 0):
+        raise UserError(f"{path} has an impossible Time = {a:g} or HubbleParam = {h:g} in its header.")
     if int(header.get("NumFilesPerSnapshot", 1)) != 1:
         raise UserError(f"{path} is one of several files of a snapshot; only single-file snapshots can be read.")
     cosmology = _cosmology(f, header, h)
@@ -86,6 +91,8 @@ def _species(f: h5py.File, group: str, a: float, h: float, path: Path) -> Specie
 
 def _column(data: h5py.Dataset, name: str, a: float, h: float, path: Path) -> NDArray:
     values = data[()] * _factor(data, name, a, h)
+    if values.shape[1:] != ((3,) if name in ("Coordinates", "Velocities") else ()):
+        raise UserError(f"{data.name} in {path} has the impossible shape {values.shape}.")
     if not np.isfinite(values).all():
         raise UserError(f"{data.name} in {path} holds NaN or infinity.")
     if name in ("Masses", "Density", "SmoothingLength") and (values < 0).any():

@@ -51,8 +51,8 @@ class TrainConfig:
     warmup: int = 200
     ema: float = 0.998
     clip: float = 1.0
-    widths: tuple[int, ...] = (32, 64, 96, 128)
-    blocks: int = 2
+    widths: tuple[int, ...] = (32, 64, 128, 192)
+    blocks: int = 1
     patch: int = 2
     dropout: float = 0.0
     noise: NoiseSchedule = field(default_factory=NoiseSchedule)
@@ -87,6 +87,7 @@ class Trainer:
     ema: EMA
     optimizer: torch.optim.Optimizer
     device: torch.device
+    identity: str
     step: int = 0
 
     def advance(self, loader: MapLoader) -> float:
@@ -128,7 +129,7 @@ class Trainer:
         for i, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{k}": v for k, v in slots.items()}
         with atomic_path(path) as part:
-            metadata = {"step": str(self.step), "config": _identity(self.config)}
+            metadata = {"step": str(self.step), "config": self.identity}
             save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata)
 
     def load(self, path: Path) -> None:
@@ -143,8 +144,8 @@ class Trainer:
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path} is damaged; move it away to start again.") from error
-        if metadata["config"] != _identity(self.config):
-            raise UserError(f"{path} belongs to a training with another configuration; choose another folder.")
+        if metadata["config"] != self.identity:
+            raise UserError(f"{path} belongs to a training with other settings or maps; choose another folder.")
         self.step = int(metadata["step"])
         self.denoiser.load_state_dict(_part(tensors, "net."))
         self.ema.load_state_dict(_part(tensors, "ema."))
@@ -174,11 +175,11 @@ def train(
     """
     folder, map_set = Path(folder), open_maps(maps)
     if (folder / "config.json").exists():
-        return _require_same(folder, config)
+        return _require_same(folder, _identity(config, map_set))
     work = require_writable(folder.with_name(folder.name + ".training"))
     model = _model_config(map_set, config)
     train_set, validation_set = (_loader(map_set, split, config, model) for split in ("train", "validation"))
-    trainer = _new_trainer(config, model, torch.device(device))
+    trainer = _new_trainer(config, model, torch.device(device), _identity(config, map_set))
     checkpoint, stats = work / "checkpoint.safetensors", work / "stats.jsonl"
     if checkpoint.exists():
         trainer.load(checkpoint)
@@ -241,31 +242,32 @@ def _loader(maps: MapSet, split: str, c: TrainConfig, model: ModelConfig) -> Map
     return MapLoader(maps, split, c.targets, c.inputs, model.scales, c.drop_channel, c.drop_pixels)
 
 
-def _new_trainer(c: TrainConfig, model: ModelConfig, device: torch.device) -> Trainer:
+def _new_trainer(c: TrainConfig, model: ModelConfig, device: torch.device, identity: str) -> Trainer:
     torch.manual_seed(c.seed)
     denoiser = model.denoiser().to(device)
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=c.learning_rate, betas=(0.9, 0.99))
-    return Trainer(c, model, denoiser, EMA(denoiser, c.ema), optimizer, device)
+    return Trainer(c, model, denoiser, EMA(denoiser, c.ema), optimizer, device, identity)
 
 
 def _finish(folder: Path, work: Path, trainer: Trainer) -> None:
     """Write the model with its statistics, then drop the working folder."""
-    files = {"stats.jsonl": (work / "stats.jsonl").read_text(), "training.json": _identity(trainer.config)}
+    files = {"stats.jsonl": (work / "stats.jsonl").read_text(), "training.json": trainer.identity}
     save_model(folder, trainer.model, trainer.ema.weights, files)
     for file in work.iterdir():
         file.unlink()
     work.rmdir()
 
 
-def _require_same(folder: Path, config: TrainConfig) -> Path:
+def _require_same(folder: Path, identity: str) -> Path:
     done = folder / "training.json"
-    if done.exists() and done.read_text() != _identity(config):
-        raise UserError(f"{folder} holds a model trained with another configuration; choose another folder.")
+    if done.exists() and done.read_text() != identity:
+        raise UserError(f"{folder} holds a model trained with other settings or maps; choose another folder.")
     return folder
 
 
-def _identity(config: TrainConfig) -> str:
-    return json.dumps(asdict(config), sort_keys=True)
+def _identity(config: TrainConfig, maps: MapSet) -> str:
+    """What a training depends on: its settings and its maps."""
+    return json.dumps({"maps": maps.fingerprint, **asdict(config)}, sort_keys=True)
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

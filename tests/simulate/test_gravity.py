@@ -9,7 +9,13 @@ from scipy.special import erfc
 
 from zwicky.grid import to_fixed
 from zwicky.simulate.gravity import (
-    FORCE, PROLATE_C, SCALAR, SOFTENING_PER_EPSILON, Gravity, _prolate, _split_table,
+    FORCE,
+    PROLATE_C,
+    SCALAR,
+    SOFTENING_PER_EPSILON,
+    Gravity,
+    _prolate,
+    _split_table,
 )
 
 BOX = 32.0  # as many units as mesh points: one unit is a cell
@@ -198,7 +204,7 @@ def test_force_and_psi_repeat_to_the_bit_on_any_number_of_threads(cluster):
 def test_force_moves_with_the_particles_across_the_edge(cluster):
     """Moved by whole mesh cells through the edge of the box, the particles feel the same."""
     x, mass, force, psi, _ = cluster
-    moved, moved_psi = solve(solver(), (x + [5.0, 17.0, 31.0]) % BOX, mass)
+    moved, moved_psi = solve(solver(), (x + np.array([5.0, 17.0, 31.0])) % BOX, mass)
     np.testing.assert_allclose(moved, force, atol=2e-5 * np.abs(force).max())
     np.testing.assert_allclose(moved_psi, psi, atol=2e-5 * np.abs(psi).max())
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,13 @@ class MapSet:
 
     def __len__(self) -> int:
         return len(self.cluster)
+
+    @property
+    def fingerprint(self) -> str:
+        """Short hash of what the set shows: configuration, clusters, splits, masses."""
+        text = json.dumps([self.config, self.cosmology.as_dict(), self.redshift], sort_keys=True)
+        columns = [self.halo[name] for name in sorted(self.halo)] + [self.cluster, self.split]
+        return hashlib.sha256(text.encode() + b"".join(c.tobytes() for c in columns)).hexdigest()[:12]
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Indices of the rows of `train`, `validation` or `test`."""

@@ -59,12 +59,13 @@ def evaluate_channel(
     cluster_ids: ArrayLike,
     rng: np.random.Generator,
     n_bootstrap: int = N_BOOTSTRAP,
+    redshift: float = 0.0,
 ) -> dict[str, Any]:
     """All measures of one channel, in each mass bin, ready for JSON (what is undefined is None).
 
     Args:
         truth: (N, P, P) surface density [Msun / kpc^2]. samples: (N, S, P, P).
-        pixel_kpc: side of a pixel [kpc, proper]; comoving wavenumbers assume z = 0.
+        pixel_kpc: side of a pixel [kpc, proper]; 1 + redshift times that, comoving, sets the wavenumbers.
         h: Hubble constant in 100 km/s/Mpc.
         r200m_kpc, r500c_kpc: (N,) [kpc, proper]. m200m: (N,) [Msun].
         cluster_ids: (N,) the cluster that each map shows.
@@ -76,7 +77,7 @@ def evaluate_channel(
     _check_shapes(truth, samples, r200m_kpc, r500c_kpc, m200m, cluster_ids)
     usable = np.flatnonzero(np.isfinite(truth).all(axis=(1, 2)) & _finite_maps(samples))
     radii = np.stack([np.asarray(r500c_kpc, dtype=float), np.asarray(r200m_kpc, dtype=float)], axis=1)
-    pixels, n_samples = truth.shape[-1], samples.shape[1]
+    pixels, n_samples, h = truth.shape[-1], samples.shape[1], h * (1 + redshift)  # wavenumbers need pixel (1 + z) h
     k_edges = metrics.default_k_edges(pixels, pixel_kpc / 1e3, h=h)
     edges_kpc = default_profile_edges(pixels, pixel_kpc)
     maps = [

@@ -72,8 +72,6 @@ def evaluate(
         raise UserError("the models to compare must have different names.")
     for i, (path, name) in enumerate(zip(models, names, strict=True)):
         target = folder if len(models) == 1 else folder / name
-        if (target / "metrics.json").exists():
-            continue
 
         def tell(done: int, i: int = i) -> None:
             if progress:
@@ -100,8 +98,11 @@ def _evaluate_one(
     config: EvaluateConfig,
     tell: Callable[[int], None],
 ) -> None:
+    request = {"model_id": model.id, "maps": maps.fingerprint, "version": __version__, **asdict(config)}
+    if _is_done(folder / "metrics.json", request):
+        return tell(len(rows))
     work = require_writable(folder / "samples")
-    _require_same(work / "request.json", {"model": model.id, "rows": rows.tolist(), **asdict(config)})
+    _require_same(work / "request.json", request)
     for i, row in enumerate(rows):
         file = work / f"{row}.npy"
         if not file.exists():
@@ -118,11 +119,10 @@ def _evaluate_one(
         channels[name] = evaluate_channel(
             truth, samples, pixel_kpc=maps.pixel_kpc, h=maps.cosmology.h, r200m_kpc=maps.halo["r200m"][rows],
             r500c_kpc=maps.halo["r500c"][rows], m200m=maps.halo["m200m"][rows], cluster_ids=maps.cluster[rows],
-            rng=np.random.default_rng(config.seed),
+            rng=np.random.default_rng(config.seed), redshift=maps.redshift,
         )
         arrays[name] = figure_arrays(truth, samples, pixel_kpc=maps.pixel_kpc)
-    meta = {"model": model.name, "model_id": model.id, "maps": maps.path.name, "version": __version__, **asdict(config)}
-    write_report(folder, channels, arrays, meta)
+    write_report(folder, channels, arrays, {"model": model.name, "request": request, "rows": rows})
     shutil.rmtree(work)
 
 
@@ -130,10 +130,23 @@ def _sample_row(model: Model, maps: MapSet, row: int, config: EvaluateConfig) ->
     """Samples (S, C, Y, X) of one row, all inputs given."""
     inputs = {name: maps.read(name, np.array([row]))[0] for name in model.config.inputs}
     posterior = model.sample(
-        inputs, maps.redshift, maps.pixel_kpc, config.samples, config.seed + row,
+        inputs, maps.redshift, maps.pixel_kpc, config.samples, config.seed * 1_000_003 + row,
         sampler=config.sampler, steps=config.steps or None,
     )
     return np.stack(list(posterior.samples.values()), axis=1)
+
+
+def _is_done(report: Path, request: dict) -> bool:
+    """Whether the report of this request is there.
+
+    Raises:
+        UserError: there is a report of another request.
+    """
+    if not report.exists():
+        return False
+    if json.loads(report.read_text()).get("meta", {}).get("request") != request:
+        raise UserError(f"{report.parent} holds the report of another evaluation; choose another folder.")
+    return True
 
 
 def _require_same(path: Path, request: dict) -> None:

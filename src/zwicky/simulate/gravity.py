@@ -21,7 +21,8 @@ Below the softening length h a particle is a sphere with density proportional to
 equals that of a Plummer sphere of epsilon = h / 2.1875.
 
 The pair loops are written so that the compiler vectorises them: slices that start at zero (an index that might be
-negative would turn loads into gathers) and division without a check for zero (error_model="numpy").
+negative would turn loads into gathers) and division without a check for zero (error_model="numpy"). Rows of cells are
+handed to the threads one by one, because clusters make some rows far more work than others.
 """
 
 from __future__ import annotations
@@ -266,7 +267,8 @@ class Gravity:
     def acceleration(self, cells: Cells, mass: NDArray[np.float32]) -> NDArray[np.float32]:
         """-grad phi [Mpc H0^2] (P, 3) of sorted particles with masses [rho_mean (box / mesh)^3]."""
         unit, h2 = self._pair_units()
-        short = pair_force(cells.position, mass, cells.start, cells.n, unit, h2)
+        with numba.parallel_chunksize(cells.n):
+            short = pair_force(cells.position, mass, cells.start, cells.n, unit, h2)
         short *= np.float32(self.newton * self.mass_unit / self.cutoff**2)
         modes = rfft(deposit(cells, mass, self.mesh))
         filters = _mesh_filters(self)
@@ -277,7 +279,8 @@ class Gravity:
     def scalar(self, cells: Cells, mass: NDArray[np.float32], wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
         """psi / G [Msun / Mpc^2] (P,) at the `wanted` sorted particles, high-passed; the others get the mesh part."""
         unit, h2 = self._pair_units()
-        short = pair_scalar(cells.position, mass, wanted, cells.start, cells.n, unit, h2)
+        with numba.parallel_chunksize(cells.n):
+            short = pair_scalar(cells.position, mass, wanted, cells.start, cells.n, unit, h2)
         short *= np.float32(self.mass_unit / self.cutoff**2)
         modes = rfft(deposit(cells, mass, self.mesh))
         return short + gather(cells.position, irfft(modes * _mesh_filters(self).scalar))
@@ -312,9 +315,9 @@ def _mesh_filters(gravity: Gravity) -> _Filters:
     force = 1.5 * gravity.omega_m * split / (k**2 * window)
     force[0, 0, 0] = 0.0
     long = torch.from_numpy(np.interp(x, *_scalar_transform(float(x.max()))))
-    high_pass = 1 - torch.exp(-((k * gravity.high_pass / (2 * np.pi)) ** 2))
-    scalar = gravity.rho_mean * gravity.cutoff * long * high_pass / window
-    scalar[0, 0, 0] = 0.0
+    removed = 2 * np.pi**2 / x * np.exp(-((k.numpy() * gravity.high_pass / (2 * np.pi)) ** 2))
+    scalar = gravity.rho_mean * gravity.cutoff * (long - torch.from_numpy(removed)) / window
+    scalar[0, 0, 0] = -gravity.rho_mean * gravity.cutoff * _mean_of_pairs()  # psi has no mean
     ik = tuple((1j * _without_nyquist(c, n)).to(torch.complex64) for c in (kx, ky, kz))
     return _Filters(force.float(), ik, scalar.float())  # type: ignore[arg-type]
 
@@ -329,6 +332,12 @@ def _without_nyquist(k: torch.Tensor, n: int) -> torch.Tensor:
 def _prolate_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     x = np.linspace(0.0, 1.0, 4097)
     return x, _prolate(x)
+
+
+def _mean_of_pairs() -> float:
+    """Integral of (1 - Phi^2) / r^2 over the sphere of radius r_c, in units of r_c: what pairs add to the mean of psi."""
+    s, phi, _ = _split_table()
+    return float(4 * np.pi * np.trapezoid(1 - phi**2, s))
 
 
 @functools.lru_cache(maxsize=4)

@@ -197,9 +197,7 @@ def _set_density(universe: Universe, state: State, cells: Cells) -> None:
     """SPH density of the gas with the present support radii."""
     everyone = np.ones(state.n_gas, bool)
     mass = np.full(state.n_gas, universe.masses[1], np.float32)
-    rho = sph.density(
-        cells.position, mass, state.h[cells.order], everyone, cells.start, cells.n, universe.box / TWO32
-    )
+    rho = sph.density(cells, mass, state.h[cells.order], everyone, universe.box)
     state.density = cells.restore(rho)
 
 
@@ -221,9 +219,8 @@ def _update_pressure(universe: Universe, state: State) -> None:
     viscosity = universe.model.viscosity if universe.model.closure == "viscous" else 0.0
     hubble = state.a * float(universe.cosmology.E(state.a))
     acceleration = sph.pressure_acceleration(
-        cells.position, velocity, np.float32(universe.masses[1]), _specific_pressure(universe, state)[order],
-        state.density[order], state.h[order], cells.start, cells.n, universe.box / TWO32,
-        np.float32(hubble), np.float32(viscosity),
+        cells, velocity, universe.masses[1], _specific_pressure(universe, state)[order],
+        state.density[order], state.h[order], universe.box, hubble, viscosity,
     )
     state.pressure = cells.restore(acceleration)
 
@@ -255,7 +252,7 @@ def _update_temperature(universe: Universe, state: State, cells: Cells, mass: ND
         return
     wanted = dense[cells.order]
     h = np.minimum(np.concatenate([state.h, state.h])[cells.order], np.float32(1.999 * universe.box / cells.n))
-    rho = sph.density(cells.position, mass, h, wanted, cells.start, cells.n, universe.box / TWO32)
+    rho = sph.density(cells, mass, h, wanted, universe.box)
     psi = cells.restore(solver.scalar(cells, mass, wanted))[n:]
     rho_cgs = cells.restore(rho)[n:].astype(np.float64) * (solver.mass_unit * MSUN / MPC**3 / state.a**3)
     psi_cgs = psi.astype(np.float64) * (G_CGS * MSUN / MPC**2 / state.a**2)

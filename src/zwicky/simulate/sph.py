@@ -17,6 +17,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from zwicky.grid import TWO32, Cells
+
 N_NEIGHBOURS = 64
 _NORM = 21.0 / (2.0 * np.pi)
 
@@ -38,18 +40,23 @@ def _density_run(x, y, z, m, j0, j1, xi, yi, zi, unit):
     return total
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
-def density(position, m, h, wanted, start, n, box_units):
-    """sum_j m_j W(r_ij, h_i) (P,) at the `wanted` sorted particles.
+def density(
+    cells: Cells, m: NDArray[np.float32], h: NDArray[np.float32], wanted: NDArray[np.bool_], box: float
+) -> NDArray[np.float32]:
+    """sum_j m_j W(r_ij, h_i) (P,) at the `wanted` sorted particles, zero at the others.
 
     Args:
-        position: (3, P) int32, sorted. m: (P,) masses that count; 0 leaves a particle out.
-        h: (P,) support radii. n: cells along a side; h may not exceed two cells.
-        box_units: box / 2^32, in the unit of h.
+        m: (P,) masses that count; 0 leaves a particle out. h: (P,) support radii, at most two cells. box: side.
     """
+    with numba.parallel_chunksize(cells.n):
+        return _density(cells.position, m, h, wanted, cells.start, cells.n, box / TWO32)
+
+
+@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
+def _density(position, m, h, wanted, start, n, box_units):
     x, y, z = position[0], position[1], position[2]
     out = np.zeros(len(m), np.float32)
-    side = np.float32(box_units * 4294967296.0 / n)
+    side = np.float32(box_units * TWO32 / n)
     for column in numba.prange(n * n):
         ix = column // n
         iy = column % n
@@ -109,24 +116,40 @@ def _pressure_run(
     return ax, ay, az
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
 def pressure_acceleration(
-    position, velocity, mass, specific, rho, h, start, n, box_units, hubble, alpha
-):
+    cells: Cells,
+    velocity: NDArray[np.float32],
+    mass: float,
+    specific: NDArray[np.float32],
+    rho: NDArray[np.float32],
+    h: NDArray[np.float32],
+    box: float,
+    hubble: float,
+    alpha: float,
+) -> NDArray[np.float32]:
     """-grad P / rho (P, 3) of sorted gas particles of equal `mass`.
 
     Args:
-        velocity: (3, P) peculiar. specific: (P,) P / rho. rho: (P,) comoving density. h: (P,) support radii.
+        velocity: (3, P) peculiar. specific: (P,) P / rho. rho: (P,) comoving density. h: (P,) support radii, at most
+            two cells.
         hubble: a H, so that hubble * r is the Hubble flow in the unit of `velocity`.
         alpha: strength of the viscosity.
     """
+    c_rho, sound = specific / rho, np.sqrt(specific)
+    widest = _widest_nearby(h, cells.start, cells.n)
+    numbers = (np.float32(mass), np.float32(hubble), np.float32(alpha))
+    with numba.parallel_chunksize(cells.n):
+        return _pressure(
+            cells.position, velocity, c_rho, sound, rho, h, widest, cells.start, cells.n, box / TWO32, *numbers
+        )
+
+
+@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
+def _pressure(position, velocity, c_rho, sound, rho, h, widest, start, n, box_units, mass, hubble, alpha):
     x, y, z = position[0], position[1], position[2]
     out = np.zeros((len(h), 3), np.float32)
-    side = np.float32(box_units * 4294967296.0 / n)
+    side = np.float32(box_units * TWO32 / n)
     length = np.float32(box_units)
-    sound = np.sqrt(specific)
-    c_rho = specific / rho
-    widest = _widest_nearby(h, start, n)
     scale = np.float32(10.0 * _NORM) * mass
     for column in numba.prange(n * n):
         ix = column // n

@@ -121,11 +121,8 @@ def test_a_snapshot_holds_all_matter_at_the_redshift_asked_for(finished):
      {"softening": 0.0}, {"mesh": 0}],
 )
 def test_what_cannot_be_simulated_is_refused(wrong):
-    with pytest.raises(ValueError, match="need"):
-        try:
-            SimulationConfig(**SMALL | wrong)
-        except ValueError as error:
-            raise ValueError(str(error).replace("must obey", "need to obey")) from error
+    with pytest.raises(ValueError, match=r"need|must obey"):
+        SimulationConfig(**SMALL | wrong)
 
 
 def test_presets_have_one_mass_resolution():

@@ -71,7 +71,6 @@ def test_version(zwicky):
     assert zwicky("--version") == (0, f"zwicky {__version__}\n", "")
 
 
-@pytest.mark.xfail(strict=True, reason="the usage error of an empty command line has no message: a bare 'zwicky: '")
 def test_without_a_command_the_help_is_shown(zwicky):
     _, out, err = zwicky()
     assert "Usage: zwicky" in out
@@ -193,20 +192,17 @@ def test_an_output_that_cannot_be_written_is_refused_at_once(reconstruct, tmp_pa
     assert_refused(reconstruct(out=tmp_path / "file" / "p.fits"), "cannot write into the folder")
 
 
-@pytest.mark.xfail(strict=True, reason="only the folder of --out is looked at beforehand")
 def test_an_output_that_is_a_folder_is_refused_at_once(reconstruct, tmp_path, monkeypatch):
     monkeypatch.setattr("zwicky.reconstruct.load_model", lambda *a: pytest.fail("work began"))
     assert_refused(reconstruct(out=tmp_path), "cannot write")
 
 
-@pytest.mark.xfail(strict=True, reason="nothing compares --out with the images given")
 def test_an_image_is_not_overwritten_by_its_reconstruction(reconstruct, sky):
     before = sky["--sz"].read_bytes()
     assert_refused(reconstruct(out=sky["--sz"]), "--out")
     assert sky["--sz"].read_bytes() == before
 
 
-@pytest.mark.xfail(strict=True, reason="warnings of astropy reach standard error before the sentence")
 def test_a_file_cut_off_is_one_sentence(reconstruct, write_image, tmp_path):
     path = write_image("cut.fits", np.ones((64, 64)))
     path.write_bytes(path.read_bytes()[:9000])
@@ -234,7 +230,6 @@ def outside(tmp_path, map_file, model_folder):
     }  # fmt: skip
 
 
-TRACE = pytest.mark.xfail(strict=True, reason="a ValueError of the work itself is not turned into a sentence")
 OTHERS = {
     "preset": ("simulate --preset n65 --out OUT", "preset must be one of n64"),
     "closure": ("simulate --closure loud --out OUT", "closure"),
@@ -257,13 +252,13 @@ OTHERS = {
     "train, steps": ("train MAPS --steps 0 --out OUT", "must be positive"),
     "train, out": ("train MAPS --steps 1 --out BELOW", "cannot write into the folder"),
     "train, device": ("train MAPS --device tpu --out OUT", "must be cpu, cuda or auto"),
-    "train, no signal": ("train ZERO --steps 1 --out OUT", "without a positive pixel", TRACE),
+    "train, no signal": ("train ZERO --steps 1 --out OUT", "without a positive pixel"),
     "evaluate, one path": ("evaluate MAPS --out OUT", "at least one model"),
     "evaluate, no model": ("evaluate nowhere MAPS --out OUT", "there is no model"),
     "evaluate, maps": ("evaluate MODEL FILE --out OUT", "is not a complete set of maps"),
     "evaluate, split": ("evaluate MODEL MAPS --split all --out OUT", "split must be"),
     "evaluate, samples": ("evaluate MODEL MAPS --samples 1 --out OUT", "samples >= 2"),
-    "evaluate, seed": ("evaluate MODEL MAPS --seed -99 --out OUT", "seed", TRACE),
+    "evaluate, seed": ("evaluate MODEL MAPS --seed -99 --out OUT", "seed"),
     "evaluate, out": ("evaluate MODEL MAPS --out BELOW", "cannot write into the folder"),
     "run, no recipe": ("run none.toml --out OUT", "none.toml does not exist"),
     "run, recipe": ("run BAD --out OUT", "unknown setting 'step'"),

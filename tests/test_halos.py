@@ -133,7 +133,6 @@ def test_no_halo_lies_inside_another(many):
     assert counts == [1, 1, 2]
 
 
-@pytest.mark.xfail(strict=True, reason="a candidate inside a halo found earlier is dropped before its mass is known")
 def test_a_dense_satellite_does_not_hide_the_halo_it_lives_in():
     """A compact clump, denser on the mesh than the centre of its host, belongs to the host, which keeps its place."""
     rng = np.random.default_rng(4)

@@ -179,7 +179,6 @@ def test_images_must_share_their_grid(write_image):
         same_grid([first, read_image(write_image("d.fits", np.ones((10, 12))), "it")])
 
 
-@pytest.mark.xfail(strict=True, reason="the two corners compared lie on the mirror's axis")
 def test_a_mirrored_sky_is_another_grid(write_image):
     first = read_image(write_image("a.fits", np.ones((10, 10))), "it")
     turned = {"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN", "CRVAL1": 2.0, "CRVAL2": 150.0}
@@ -261,7 +260,6 @@ def test_what_is_not_an_image_is_said_to_be_none(tmp_path, kind):
     assert str(caught.value).startswith(f"the SZ image {tmp_path / 'a.fits'}")
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="astropy reports these as KeyError, which is not caught")
 @pytest.mark.parametrize(("card", "value"), [("NAXIS   =", 999), ("BITPIX  =", 17)])
 def test_a_header_that_makes_no_sense(write_image, card, value):
     path = write_image("a.fits", np.ones((8, 8)))
@@ -272,7 +270,6 @@ def test_a_header_that_makes_no_sense(write_image, card, value):
         read_image(path, "it")
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="(1 + z)^4 overflows as a Python float")
 def test_an_absurd_redshift_is_the_users_to_mend():
     with pytest.raises(UserError, match="redshift"):
         to_unit(image(np.ones((2, 2)), "erg s-1 cm-2 sr-1"), "xray", XRAY, 1e80)

@@ -207,7 +207,6 @@ def test_nothing_is_left_where_nothing_can_be_written(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="FITS headers are ASCII; file names need not be")
 def test_names_beyond_ascii(tmp_path):
     p = posterior()
     p.provenance["INPUT1"] = "amas_de_Persée.fits"

@@ -42,7 +42,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved conf
 def main() -> None:
     """Entry point: run the command, turn what the user can mend into one sentence and exit status 2."""
     try:
-        app(standalone_mode=False)
+        app(prog_name="zwicky", standalone_mode=False)
     except UserError as error:
         _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
@@ -56,7 +56,8 @@ def main() -> None:
 
 
 def _fail(message: str, status: int = 2) -> None:
-    err.print(f"zwicky: {message}", markup=False, highlight=False, soft_wrap=True)
+    if message:
+        err.print(f"zwicky: {message}", markup=False, highlight=False, soft_wrap=True)
     sys.exit(status)
 
 
@@ -147,7 +148,7 @@ def simulate(
         )
     if dry_run:
         return _show(config)
-    with _bars() as tell:
+    with _user_errors(), _bars() as tell:
         path = run(config, out_folder, lambda done, total, z: tell("simulate", done, total, f"z = {z:.2f}"))
     out.print(f"{path}", highlight=False)
 
@@ -164,12 +165,12 @@ def halos(
     Example: zwicky halos run1/snapshot.hdf5 --out run1/halos.hdf5
     """
     from zwicky.halos import find_halos, write_halos
-    from zwicky.io import check_writable
+    from zwicky.io import check_output
     from zwicky.snapshots import read_snapshot
 
-    check_writable(out_file.parent)
+    check_output(out_file)
     particles = read_snapshot(snapshot)
-    with _bars() as tell:
+    with _user_errors(), _bars() as tell:
         table = find_halos(particles, min_mass, min_particles, lambda done, total: tell("halos", done, total, ""))
     write_halos(table, out_file)
     out.print(f"{out_file}: {len(table)} halos", highlight=False)
@@ -193,14 +194,16 @@ def observe(
     Example: zwicky observe run1/snapshot.hdf5 run1/halos.hdf5 --out run1/maps.h5
     """
     from zwicky.dataset.build import ObserveConfig, build_maps
+    from zwicky.io import check_output
 
     if len(paths) % 2:
         raise UserError("give every snapshot together with its halo catalogue.")
     pairs = list(zip(paths[::2], paths[1::2], strict=True))
     with _user_errors():
-        config = ObserveConfig(tuple(channels.split(",")), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed)
+        config = ObserveConfig(_names(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed)
         if dry_run:
             return _show(config)
+        check_output(out_file)
         with _bars() as tell:
             build_maps(pairs, out_file, config, lambda done, total: tell("observe", done, total, ""))
     out.print(f"{out_file}", highlight=False)
@@ -232,15 +235,19 @@ def train(
 
     with _user_errors():
         config = TrainConfig(
-            tuple(targets.split(",")), tuple(inputs.split(",")), steps, batch, learning_rate,
+            _names(targets), _names(inputs), steps, batch, learning_rate,
             widths=_integers(widths, "--widths"), blocks=blocks, patch=patch, seed=seed,
         )
     if dry_run:
         return _show(config)
     place = choose_device(device)
-    with _bars() as tell:
+    with _user_errors(), _bars() as tell:
         run(maps, out_folder, config, place.type, lambda done, total, s: tell("train", done, total, _remark(s)))
     out.print(f"{out_folder}", highlight=False)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
 
 
 def _integers(text: str, option: str) -> tuple[int, ...]:
@@ -275,14 +282,16 @@ def reconstruct(
 
     Example: zwicky reconstruct --sz y.fits --xray sx.fits --redshift 0.1 --samples 50 --out posterior.fits
     """
-    from zwicky.io import check_writable
+    from zwicky.io import check_output
     from zwicky.reconstruct import load_model, reconstruct_files
 
     radii = {k: v for k, v in (("R500c", r500c), ("R200m", r200m)) if v is not None}
     if not all(r > 0 for r in radii.values()):
         raise UserError("the radii of apertures must be positive.")
-    check_writable(out_file.parent)
+    check_output(out_file)
     files = {k: v for k, v in (("compton_y", sz), ("xray", xray)) if v is not None}
+    if any(out_file.resolve() == f.resolve() for f in (*files.values(), mask) if f is not None):
+        raise UserError("--out names one of the images; choose another file.")
     with _user_errors():
         network = load_model(model, device)
         with _bars() as tell:
@@ -339,7 +348,7 @@ def evaluate(
         config = EvaluateConfig(split, sightlines, samples, sampler, steps, seed)
     if dry_run:
         return _show(config)
-    with _bars() as tell:
+    with _user_errors(), _bars() as tell:
         folder = run(paths[:-1], paths[-1], out_folder, config, device, lambda d, t: tell("evaluate", d, t, ""))
     out.print(f"{folder}", highlight=False)
 

@@ -25,6 +25,7 @@ from zwicky.simulate.state import Particles
 from zwicky.version import __version__
 
 OVERDENSITIES = {"200m": (200.0, "mean"), "200c": (200.0, "critical"), "500c": (500.0, "critical")}
+COLUMNS = ("id", "x", "y", "z", *(f"{kind}{d}" for d in OVERDENSITIES for kind in "mr"), "fgas200m")
 PEAK_CONTRAST = 30.0  # of the mesh density; well below that of any halo the finder keeps
 FEWEST_INSIDE = 20  # particles before the overdensity is trusted
 
@@ -204,9 +205,9 @@ def read_halos(path: str | Path) -> Table:
     try:
         with h5py.File(path) as f:
             table = Table(meta=dict(f.attrs))
-            for name in ("id", "x", "y", "z", *[c for c in f if c not in ("id", "x", "y", "z")]):
+            for name in (*COLUMNS, *[c for c in f if c not in COLUMNS]):
                 table[name] = f[name][()]
                 table[name].unit = f[name].attrs["unit"] or None
             return table
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{path} is not a halo catalogue of Zwicky.") from error

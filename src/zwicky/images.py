@@ -11,6 +11,7 @@ A square map keeps the centre of the image; sky coordinates are carried along.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ import numpy as np
 from astropy import units as u
 from astropy.cosmology import LambdaCDM
 from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
@@ -79,22 +81,22 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
 
 def _first_image(path: Path, what: str) -> tuple[NDArray[np.float64], fits.Header]:
     try:
-        with fits.open(path) as hdus:
-            for hdu in hdus:
-                if hdu.is_image and hdu.header.get("NAXIS", 0) >= 2 and hdu.data is not None:
-                    data = np.squeeze(hdu.data)
-                    if data.ndim == 2:
-                        return data.astype(np.float64), hdu.header.copy()
-    except (OSError, ValueError, TypeError, fits.VerifyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            with fits.open(path) as hdus:
+                for hdu in hdus:
+                    if hdu.is_image and hdu.header.get("NAXIS", 0) >= 2 and hdu.data is not None:
+                        data = np.squeeze(hdu.data)
+                        if data.ndim == 2:
+                            return data.astype(np.float64), hdu.header.copy()
+    except (OSError, ValueError, TypeError, KeyError, fits.VerifyError) as error:
         raise UserError(f"{what} {path} is not a readable FITS file, or is cut off.") from error
     raise UserError(f"{what} {path} holds no two-dimensional image.")
 
 
 def _celestial(header: fits.Header) -> WCS | None:
-    import warnings
-
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
+        warnings.simplefilter("ignore", AstropyWarning)
         try:
             wcs = WCS(header).celestial
         except ValueError:
@@ -121,7 +123,7 @@ def same_grid(images: list[Image]) -> None:
             )
         if first.wcs is not None and other.wcs is not None:
             ny, nx = first.data.shape
-            x, y = np.array([0.0, nx - 1.0]), np.array([0.0, ny - 1.0])
+            x, y = np.array([0.0, nx - 1.0, nx - 1.0]), np.array([0.0, ny - 1.0, 0.0])
             moved = np.array(other.wcs.world_to_pixel(first.wcs.pixel_to_world(x, y)))
             if not (np.abs(moved - [x, y]) < 0.5).all():
                 raise UserError(f"{first.name} and {other.name} show different parts of the sky; align them first.")
@@ -157,12 +159,16 @@ def to_unit(image: Image, channel: str, wanted: str, redshift: float) -> tuple[N
         return image.data, f"{image.name} has no BUNIT; {wanted or 'dimensionless Compton y'} was assumed"
     text = "" if image.unit.lower().replace("-", " ") in ("compton y", "comptony", "y", "1", "none") else image.unit
     try:
-        given = u.Unit(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", u.UnitsWarning)
+            given = u.Unit(text)
     except ValueError as error:
         raise UserError(f"{image.name} has the unit {image.unit!r}, not {_expected(wanted)}.") from error
     target = u.Unit(wanted)
     if given.is_equivalent(target):
         return image.data * given.to(target), None
+    if not 0 <= redshift < 30:
+        raise UserError(f"the redshift {redshift:g} is impossible.")
     if channel == "xray" and given.is_equivalent(target / u.sr):
         return image.data * given.to(target / u.sr) * 4 * np.pi * (1 + redshift) ** 4, None
     raise UserError(f"{image.name} is in {image.unit!r}, which cannot be brought to {_expected(wanted)}.")

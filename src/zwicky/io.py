@@ -7,6 +7,7 @@ file with the final name is always whole, whatever interrupted the run.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -35,9 +36,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     require_writable(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
+    part = _new_part(path)
     try:
         yield part
         with open(part, "rb+") as f:
@@ -48,6 +47,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {_reason(error)}.") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _new_part(path: Path) -> Path:
+    """An empty temporary file beside `path`; those that a killed run left are removed."""
+    try:
+        for old in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+            old.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {_reason(error)}.") from error
+    os.close(handle)
+    return Path(name)
 
 
 @contextlib.contextmanager
@@ -91,12 +102,26 @@ def check_writable(folder: str | Path) -> None:
         UserError: it could not.
     """
     folder = Path(folder).absolute()
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
     try:
+        existing = next(p for p in (folder, *folder.parents) if p.exists())
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise UserError(f"cannot write into the folder {folder}: {_reason(error)}.") from error
+
+
+def check_output(path: str | Path) -> None:
+    """Check that a file `path` could be written, without making anything.
+
+    Raises:
+        UserError: its folder could not be written to, it is a folder, or its name is too long.
+    """
+    path = Path(path)
+    check_writable(path.parent)
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder.")
+    if len(os.fsencode(path.name)) > 240:
+        raise UserError(f"cannot write {path.name[:40]}...: the name is too long.")
 
 
 def require_file(path: str | Path, what: str) -> Path:

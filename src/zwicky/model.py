@@ -6,6 +6,7 @@ the network, the pixel grid and what the model was trained on.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from zwicky.cosmology import Cosmology
 from zwicky.dataset.normalize import LogScale
 from zwicky.diffusion.denoise import Denoiser
 from zwicky.diffusion.noise import NoiseSchedule
@@ -90,8 +92,9 @@ def find_model(name: str | Path) -> Path:
     """
     shipped = sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
     for folder in (Path(name), SHIPPED / str(name)):
-        if (folder / "config.json").is_file():
-            return folder
+        with contextlib.suppress(OSError):  # a name that is too long
+            if (folder / "config.json").is_file():
+                return folder
     raise UserError(f"there is no model {str(name)!r}: give a folder made by `zwicky train` or one of {shipped}.")
 
 
@@ -106,7 +109,7 @@ def read_model(name: str | Path) -> tuple[ModelConfig, Denoiser]:
         config = _parse(json.loads((folder / "config.json").read_text()))
         denoiser = config.denoiser()
         denoiser.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} is not a model of Zwicky, or is damaged.") from error
     return config, denoiser.eval().requires_grad_(False)
 
@@ -119,7 +122,11 @@ def _parse(content: dict[str, Any]) -> ModelConfig:
     content["noise"] = NoiseSchedule(**content["noise"])
     content["targets"], content["inputs"] = tuple(content["targets"]), tuple(content["inputs"])
     content["ranges"] = {k: (float(v[0]), float(v[1])) for k, v in content["ranges"].items()}
-    return ModelConfig(**content)
+    config = ModelConfig(**content)
+    Cosmology(**config.cosmology)
+    for name in (*config.targets, *config.inputs):
+        config.scales[name], config.units[name]
+    return config
 
 
 def model_id(name: str | Path) -> str:

@@ -192,9 +192,9 @@ class Posterior:
         header["PIXKPC"] = (self.pixel_kpc, "[kpc] side of a pixel, proper")
         header["NSAMPLES"] = (len(next(iter(self.samples.values()))), "number of posterior samples")
         for key, value in self.provenance.items():
-            header[key] = value
+            header[key] = _ascii(value) if isinstance(value, str) else value
         for text in self.warnings:
-            header["COMMENT"] = f"WARNING: {text}"
+            header["COMMENT"] = f"WARNING: {_ascii(text)}"
         return header
 
     def _image_header(self, axes: int) -> fits.Header:
@@ -209,6 +209,11 @@ class Posterior:
         for i, channel in enumerate(self.samples, 1):
             header[f"CHANNEL{i}"] = channel
         return header
+
+
+def _ascii(text: str) -> str:
+    """Text that a FITS header can hold."""
+    return text.encode("ascii", "backslashreplace").decode().replace("\n", " ")
 
 
 def _offset_header(pixels: int, pixel_kpc: float) -> fits.Header:

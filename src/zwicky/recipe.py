@@ -40,6 +40,10 @@ class HalosConfig:
     min_mass: float = 0.0
     min_particles: int = 200
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_mass < float("inf") or self.min_particles < 20:
+            raise ValueError("need min_mass >= 0 and min_particles >= 20.")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -50,6 +54,16 @@ class Recipe:
     observe: ObserveConfig = field(default_factory=ObserveConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def __post_init__(self) -> None:
+        missing = {*self.train.targets, *self.train.inputs} - set(self.observe.channels)
+        if missing:
+            raise ValueError(f"[train] needs channels that [observe] leaves out: {', '.join(sorted(missing))}.")
+        if self.observe.pixels % self.train.multiple:
+            raise ValueError(f"[observe] pixels must be a multiple of {self.train.multiple} for this network.")
+        for s in self.simulations:
+            if self.observe.pixels * self.observe.pixel_kpc / 1000 * (1 + s.redshift_end) > s.box_mpc:
+                raise ValueError(f"the maps of [observe] are wider than the box of [simulate], {s.box_mpc:.1f} Mpc.")
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -66,19 +80,29 @@ def read_recipe(path: str | Path) -> Recipe:
     unknown = set(content) - {f.name for f in fields(Recipe)} - {"simulate"}
     if unknown or "simulations" in content:
         raise UserError(f"{path} has an unknown section [{sorted(unknown or {'simulations'})[0]}].")
+    for section, settings in content.items():
+        if not isinstance(settings, dict):
+            raise UserError(f"{path}: {section} must be a section, [{section}] with settings below it.")
     simulate_section = dict(content.get("simulate", {}))
+    if {"seed", "seeds"} <= set(simulate_section):
+        raise UserError(f"{path}: [simulate] has both seed and seeds; give one.")
     seeds = simulate_section.pop("seeds", [simulate_section.pop("seed", 0)])
-    if not isinstance(seeds, list) or not seeds or len(set(seeds)) != len(seeds):
+    if not isinstance(seeds, list) or not seeds or len({str(s) for s in seeds}) != len(seeds):
         raise UserError(f"{path}: [simulate] seeds must be a list of different numbers.")
-    return Recipe(
+    stages = (
         tuple(build(SimulationConfig, {**simulate_section, "seed": s}, f"{path}: [simulate]") for s in seeds),
         build(HalosConfig, content.get("halos", {}), f"{path}: [halos]"),
         build(ObserveConfig, content.get("observe", {}), f"{path}: [observe]"),
         build(TrainConfig, content.get("train", {}), f"{path}: [train]"),
         build(EvaluateConfig, content.get("evaluate", {}), f"{path}: [evaluate]"),
     )
+    try:
+        return Recipe(*stages)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
+_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 _NESTED = {"cosmology": Cosmology, "pressure": PressureModel, "noise": NoiseSchedule}
 
 
@@ -93,7 +117,9 @@ def build(kind: type[T], settings: dict[str, Any], where: str) -> T:
     for name, value in settings.items():
         if name not in known:
             raise UserError(f"{where} has an unknown setting {name!r}; known are {', '.join(known)}.")
-        if name in _NESTED and isinstance(value, dict):
+        if name in _NESTED:
+            if not isinstance(value, dict):
+                raise UserError(f"{where} {name} must be a section with settings, not {value!r}.")
             value = build(_NESTED[name], value, f"{where} {name}")
         values[name] = _typed(value, known[name].type, f"{where} {name}")
     try:
@@ -107,13 +133,15 @@ def _typed(value: Any, annotation: Any, where: str) -> Any:
     if is_dataclass(value):
         return value
     text = str(annotation)
-    if text.startswith("tuple") and isinstance(value, list):
-        return tuple(value)
-    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-    allowed = kinds.get(text.split(" ")[0])
-    if allowed and (not isinstance(value, allowed) or (isinstance(value, bool) and "bool" not in text)):
+    if text.startswith("tuple["):
+        if not isinstance(value, list):
+            raise UserError(f"{where} must be a list, not {value!r}.")
+        kind = text.removeprefix("tuple[").split(",")[0]
+        return tuple(_typed(element, kind, where) for element in value)
+    allowed = _KINDS[text]
+    if not isinstance(value, allowed) or (isinstance(value, bool) and text != "bool"):
         raise UserError(f"{where} must be of type {text}, not {value!r}.")
-    return float(value) if text == "float" else value
+    return float(value) if isinstance(value, int | float) and text == "float" else value
 
 
 def run_recipe(path: str | Path, folder: str | Path, device: str = "cpu", progress: Progress | None = None) -> Path:

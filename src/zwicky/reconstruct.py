@@ -27,6 +27,7 @@ from zwicky.products import Posterior
 from zwicky.train import autocast
 
 BATCH = 10
+LARGEST = 50.0  # standard deviations of the training pixels; a sample beyond has diverged
 
 
 @dataclass
@@ -67,19 +68,21 @@ class Model:
         Raises:
             ValueError: an input is unknown, not a finite 2-D image, or differs in shape; or a number is out of range.
         """
-        _check_request(redshift, pixel_kpc, n, sampler, steps)
+        _check_request(redshift, pixel_kpc, n, seed, sampler, steps)
         y, known = self._normalised(inputs, masks or {}, pixel_kpc)
         shape = next((np.shape(m) for m in inputs.values()), (self.config.pixels,) * 2)
         x = self._draw(conditioned(y, known), redshift, n, seed, sampler, steps or DEFAULT_LEVELS[sampler], progress)
         if wcs is not None:
             wcs = regrid_wcs(wcs, shape, pixel_kpc, self.config.pixels, self.config.pixel_kpc)
         scales, names = self.config.scales, self.config.targets
+        if not (x.abs() < LARGEST).all():
+            raise ValueError("the samples diverged; take more --steps, or check the units of the images.")
         return Posterior(
             {c: scales[c].inverse(x[:, i]).numpy() for i, c in enumerate(names)},
             {c: self.config.units[c] for c in names}, redshift, self.config.pixel_kpc, wcs,
             {"MODEL": self.name, "MODELID": self.id, "SEED": seed, "SAMPLER": sampler,
              "NLEVELS": steps or DEFAULT_LEVELS[sampler], "INPUTS": ",".join(inputs) or "none"},
-            tuple(self._doubts(y, known, redshift)),
+            tuple(self._doubts(y, known, redshift, pixel_kpc, list(inputs))),
         )
 
     def _normalised(
@@ -145,17 +148,32 @@ class Model:
             out.append(SAMPLERS[sampler](denoise, noise() * c.noise.sigma_max, sigmas, noise, tick).float().cpu())
         return torch.cat(out)
 
-    def _doubts(self, y: torch.Tensor, known: torch.Tensor, redshift: float) -> list[str]:
+    def _doubts(
+        self, y: torch.Tensor, known: torch.Tensor, redshift: float, pixel_kpc: float, given: list[str]
+    ) -> list[str]:
         """What makes this cluster unlike the training set."""
-        c, doubts = self.config, []
+        c = self.config
+        doubts = [] if given else ["no image was given: these are samples of the prior"]
         low, high = c.ranges["redshift"]
         if not low - 0.05 <= redshift <= high + 0.05:
             doubts.append(f"the model was trained at redshift {_range(low, high)}, not at {redshift:g}")
+        if given and pixel_kpc > 2 * c.pixel_kpc:
+            doubts.append(f"the pixels of {pixel_kpc:g} kpc are coarser than those of the model, {c.pixel_kpc:g} kpc")
         for i, name in enumerate(c.inputs):
-            if known[0, i].any() and float(y[0, i][known[0, i]].max()) > c.scales[name].high + 0.3:
-                doubts.append(f"the {name} image is brighter than any in training")
-        if not known.any():
-            doubts.append("no image was given: these are samples of the prior")
+            if name in given:
+                doubts += self._doubts_of_image(name, y[0, i][known[0, i]])
+        return doubts
+
+    def _doubts_of_image(self, name: str, known: torch.Tensor) -> list[str]:
+        """The same for one image: its known pixels on the model's grid and scale."""
+        covered = len(known) / self.config.pixels**2
+        doubts = []
+        if covered < 0.5:
+            doubts.append(f"the {name} image covers {100 * covered:.0f}% of the map of the model")
+        if len(known) and float(known.max()) > self.config.scales[name].high + 0.3:
+            doubts.append(f"the {name} image is brighter than any in training")
+        if len(known) and float(known.max()) < 0:
+            doubts.append(f"the {name} image is fainter than any in training")
         return doubts
 
 
@@ -204,8 +222,8 @@ def reconstruct_files(
     """
     if not files:
         raise UserError("give at least one image, with --sz or --xray.")
-    if not (np.isfinite(redshift) and redshift >= 0):
-        raise UserError(f"the redshift must be zero or positive, not {redshift:g}.")
+    if not (np.isfinite(redshift) and 0 <= redshift < 30):
+        raise UserError(f"the redshift must be zero or positive (and below 30), not {redshift:g}.")
     if pixel_kpc is not None and not (np.isfinite(pixel_kpc) and pixel_kpc > 0):
         raise UserError(f"the pixel size must be positive, not {pixel_kpc:g} kpc.")
     allowed = None if mask is None else read_mask(mask)
@@ -235,13 +253,13 @@ def _range(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
-def _check_request(redshift: float, pixel_kpc: float, n: int, sampler: str, steps: int | None) -> None:
+def _check_request(redshift: float, pixel_kpc: float, n: int, seed: int, sampler: str, steps: int | None) -> None:
     if not (np.isfinite(redshift) and redshift >= 0):
         raise ValueError(f"the redshift must be zero or positive, not {redshift}.")
     if not (np.isfinite(pixel_kpc) and pixel_kpc > 0):
         raise ValueError(f"the pixel size must be positive, not {pixel_kpc} kpc.")
-    if n < 1:
-        raise ValueError(f"at least one sample is needed, not {n}.")
+    if n < 1 or seed < 0:
+        raise ValueError(f"need at least one sample and a non-negative seed, not {n} and {seed}.")
     if sampler not in SAMPLERS:
         raise ValueError(f"the sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}.")
     if steps is not None and steps < 2:

@@ -43,7 +43,7 @@ def read_snapshot(path: str | Path) -> Particles:
     try:
         with h5py.File(path) as f:
             return _read(f, path)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a complete HDF5 snapshot ({_reason(error)}).") from error
 
 
@@ -62,6 +62,10 @@ def _read(f: h5py.File, path: Path) -> Particles:
     gas, dark = (_species(f, group, a, h, path) for group in ("PartType0", "PartType1"))
     length = _factor(f["PartType1/Coordinates"], "Coordinates", a, h)
     box = float(np.atleast_1d(header["BoxSize"])[0]) * length
+    if not (np.isfinite(box) and box > 0) or len(dark) == 0 or len(gas) == 0:
+        raise UserError(f"{path} has an impossible BoxSize = {box:g} or no particles.")
+    if max(float(np.abs(s.positions).max()) for s in (dark, gas)) > 2 * box:
+        raise UserError(f"{path} has particles far outside its box of {box:g} Mpc; check its units.")
     origin = {k: str(v) for k, v in f["Origin"].attrs.items()} if "Origin" in f else {}
     return Particles(box, 1 / a - 1, cosmology, dark, gas, {"snapshot": path.name, **origin})
 

@@ -28,6 +28,8 @@ from zwicky.io import UserError, append_jsonl, atomic_path, require_writable
 from zwicky.model import ModelConfig, save_model
 from zwicky.nn.ema import EMA
 
+VALIDATION = 1 << 40  # steps from here on are the batches of the validation loss
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -68,6 +70,13 @@ class TrainConfig:
             raise ValueError("ema and drop_channel must lie in [0, 1), drop_pixels in [0, 1], clip above 0.")
         if not self.targets or not self.inputs:
             raise ValueError("a model needs at least one target and one input channel.")
+        if self.blocks < 1 or self.patch < 1 or not 0 <= self.dropout < 1 or self.warmup < 0 or self.seed < 0:
+            raise ValueError("need blocks >= 1, patch >= 1, dropout in [0, 1), warmup >= 0 and seed >= 0.")
+
+    @property
+    def multiple(self) -> int:
+        """What the number of pixels along a side must be a multiple of."""
+        return self.patch * 2 ** (len(self.widths) - 1)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then a cosine to a hundredth."""
@@ -119,7 +128,7 @@ class Trainer:
         """Loss of the averaged weights on fixed validation batches with fixed noise."""
         averaged = self.model.denoiser().to(self.device).eval()
         self.ema.copy_to(averaged)
-        losses = [float(self.loss(averaged, loader, 32, 1, i)) for i in range(batches)]
+        losses = [float(self.loss(averaged, loader, 32, self.config.seed, VALIDATION + i)) for i in range(batches)]
         return sum(losses) / len(losses)
 
     def save(self, path: Path) -> None:
@@ -176,8 +185,10 @@ def train(
     folder, map_set = Path(folder), open_maps(maps)
     if (folder / "config.json").exists():
         return _require_same(folder, _identity(config, map_set))
-    work = require_writable(folder.with_name(folder.name + ".training"))
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"cannot write the model: {folder} is a file.")
     model = _model_config(map_set, config)
+    work = require_writable(folder.with_name(folder.name + ".training"))
     train_set, validation_set = (_loader(map_set, split, config, model) for split in ("train", "validation"))
     trainer = _new_trainer(config, model, torch.device(device), _identity(config, map_set))
     checkpoint, stats = work / "checkpoint.safetensors", work / "stats.jsonl"
@@ -212,6 +223,8 @@ def _model_config(maps: MapSet, c: TrainConfig) -> ModelConfig:
     """The configuration of the model, with scalings fitted to the training rows."""
     channels = [*c.targets, *c.inputs]
     rows = maps.rows("train")
+    if maps.pixels % c.multiple:
+        raise UserError(f"{maps.path} has {maps.pixels} pixels a side; this network needs a multiple of {c.multiple}.")
     if len(rows) == 0 or len(maps.rows("validation")) == 0:
         raise UserError(f"{maps.path} has no training or no validation rows; it needs more clusters.")
     ln_pixel = math.log(maps.pixel_kpc)
@@ -278,4 +291,12 @@ def _keep_until(stats: Path, step: int) -> None:
     """Drop the statistics of steps that will be made again."""
     lines = stats.read_text().splitlines() if stats.exists() else []
     with atomic_path(stats) as part:
-        part.write_text("".join(line + "\n" for line in lines if json.loads(line)["step"] <= step))
+        part.write_text("".join(line + "\n" for line in lines if _step_of(line) <= step))
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of statistics, infinite for a line that was cut off."""
+    try:
+        return float(json.loads(line)["step"])
+    except (json.JSONDecodeError, KeyError):
+        return math.inf

@@ -84,7 +84,6 @@ def test_a_report_of_another_request_is_refused(report, model_folder, map_file):
         evaluate([model_folder], map_file, report, replace(CONFIG, samples=5))
 
 
-@pytest.mark.xfail(strict=True, reason="metrics.json, the mark of a finished report, is written before its figures")
 def test_a_report_cut_off_is_finished(model_folder, map_file, tmp_path, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr("zwicky.evaluate.figures.save", _die)
@@ -98,7 +97,6 @@ def _die(*arguments):
     raise KeyboardInterrupt
 
 
-@pytest.mark.xfail(strict=True, reason="only the number of pixels is compared, not what they measure")
 def test_maps_of_another_pixel_size_are_refused(model_folder, map_file, tmp_path):
     other = shutil.copy(map_file, tmp_path / "maps.h5")
     with h5py.File(other, "a") as f:

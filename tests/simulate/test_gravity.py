@@ -267,7 +267,6 @@ def test_psi_of_an_nfw_like_sphere_equals_the_direct_sum_up_to_a_constant(sphere
     assert np.quantile(error, 0.99) < 3e-3
 
 
-@pytest.mark.xfail(strict=True, reason="the filter acts on the mesh part alone: psi keeps the mean of the pair sum")
 @pytest.mark.parametrize("high_pass", [np.inf, 16.0])
 def test_psi_is_filtered_as_a_whole(sphere, high_pass):
     """1 - exp(-(k l / 2 pi)^2) of all of psi, so that its mean over the box is zero whatever the mesh."""

@@ -197,10 +197,6 @@ def test_support_radius_settles_where_it_holds_the_number_of_neighbours():
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
-@pytest.mark.xfail(
-    numba.config.NUMBA_NUM_THREADS > 1, strict=True,
-    reason="specific / rho is a parallel fastmath expression, whose rounding depends on how threads divide the array",
-)
 def test_density_and_force_repeat_to_the_bit_on_any_number_of_threads():
     x, h, rng = clustered(5)
     velocity = rng.normal(size=(len(x), 3))

@@ -56,8 +56,10 @@ class ObserveConfig:
         known_channels(self.channels)
         if self.pixels < 8 or not self.pixel_kpc > 0 or self.min_mass < 0 or self.per_bin < 1 or self.cap < 1:
             raise ValueError("need pixels >= 8, pixel_kpc > 0, min_mass >= 0, per_bin >= 1 and cap >= 1.")
-        if abs(sum(self.fractions) - 1) > 1e-6 or min(self.fractions) < 0:
-            raise ValueError(f"the fractions of the splits must be positive and add up to one, not {self.fractions}.")
+        if not self.channels or self.seed < 0 or not np.isfinite(self.min_mass) or self.pixels > 4096:
+            raise ValueError("need some channels, seed >= 0, a finite min_mass and at most 4096 pixels.")
+        if len(self.fractions) != 3 or not abs(sum(self.fractions) - 1) < 1e-6 or min(self.fractions) < 0:
+            raise ValueError(f"the fractions of the splits must be three that add up to one, not {self.fractions}.")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from zwicky.dataset.normalize import LogScale
@@ -50,7 +51,8 @@ class MapLoader:
 
     def batch(self, size: int, seed: int, step: int) -> tuple[Batch, torch.Generator]:
         """The batch of a step, and the generator that goes on with the randomness of this step."""
-        rng = torch.Generator().manual_seed((seed << 32) + step)
+        state = np.random.SeedSequence([seed, step]).generate_state(1)[0]  # torch keeps 32 bits of a seed
+        rng = torch.Generator().manual_seed(int(state))
         rows = torch.randint(len(self.x), (size,), generator=rng)
         symmetry = torch.randint(8, (size,), generator=rng)
         both = torch.cat([self.x[rows], self.y[rows]], 1)

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -63,5 +63,6 @@ def fit(maps: NDArray[np.float32]) -> LogScale:
     floor = float(np.percentile(positive, FLOOR_PERCENTILE))
     log = np.log1p(np.maximum(sample, 0) / floor)
     mean, std = float(log.mean(dtype=np.float64)), float(log.std(dtype=np.float64))
-    v = (np.log1p(np.array([maps.min(), maps.max()]).clip(0) / floor) - mean) / std
-    return LogScale(floor, mean, std, float(v[0]), float(v[1]))
+    scale = LogScale(floor, mean, std)
+    low, high = scale.forward(np.array([maps.min(), maps.max()], float))
+    return replace(scale, low=float(low), high=float(high))

@@ -118,6 +118,9 @@ def open_maps(path: str | Path) -> MapSet:
     path = require_file(path, "the map set")
     try:
         with h5py.File(path) as f:
+            lengths = {len(d) for d in (*f["maps"].values(), *f["halo"].values(), f["cluster"], f["split"])}
+            if len(lengths) != 1 or not float(f.attrs["pixel_kpc"]) > 0:
+                raise ValueError("columns differ in length")
             return MapSet(
                 path, float(f.attrs["pixel_kpc"]), int(next(iter(f["maps"].values())).shape[-1]),
                 float(f.attrs["redshift"]), Cosmology(**json.loads(f.attrs["cosmology"])),
@@ -125,5 +128,5 @@ def open_maps(path: str | Path) -> MapSet:
                 {name: data[()] for name, data in f["halo"].items()},
                 f["cluster"][()], f["split"][()], json.loads(f.attrs["config"]),
             )
-    except (OSError, KeyError, StopIteration, TypeError, ValueError) as error:
+    except (OSError, KeyError, StopIteration, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a complete set of maps.") from error

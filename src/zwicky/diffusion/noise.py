@@ -13,6 +13,8 @@ Training draws ln sigma ~ Normal(P_mean, P_std^2), truncated to the range.
 Reference: Karras et al. 2022 (EDM), arXiv 2206.00364, Table 1 and eq. 5.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from typing import Literal

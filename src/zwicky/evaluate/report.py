@@ -374,7 +374,7 @@ def write_report(
     arrays: Mapping[str, Mapping[str, Array]],
     meta: Mapping[str, Any],
 ) -> Path:
-    """Write metrics.json, table1.md, power.png, profiles.png, masses.png and calibration.png; return the folder.
+    """Write table1.md, power.png, profiles.png, masses.png, calibration.png, at last metrics.json; return the folder.
 
     Args:
         channels: {channel: what evaluate_channel returned}.
@@ -383,7 +383,6 @@ def write_report(
     """
     folder = require_writable(folder)
     warnings = [f"{name}: {sentence}" for name, result in channels.items() for sentence in result["warnings"]]
-    write_json(folder / "metrics.json", jsonable({"warnings": warnings, "meta": meta, "channels": channels}))
     with atomic_path(folder / "table1.md") as part:
         part.write_text(table1(channels, warnings))
     drawings = {
@@ -394,6 +393,7 @@ def write_report(
     }
     for name, figure in drawings.items():
         figures.save(figure, folder / name)
+    write_json(folder / "metrics.json", jsonable({"warnings": warnings, "meta": meta, "channels": channels}))
     return folder
 
 

@@ -45,6 +45,8 @@ class EvaluateConfig:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {self.split!r}.")
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}.")
+        if self.seed < 0:
+            raise ValueError("the seed must not be negative.")
         if self.sightlines < 1 or self.samples < 2 or self.steps < 0 or self.steps == 1:
             raise ValueError("need sightlines >= 1, samples >= 2 and steps of 0 (default) or more than 1.")
 
@@ -70,14 +72,17 @@ def evaluate(
     names = [Path(m).name for m in models]
     if len(set(names)) != len(names):
         raise UserError("the models to compare must have different names.")
-    for i, (path, name) in enumerate(zip(models, names, strict=True)):
+    loaded = [load_model(path, device) for path in models]
+    for model in loaded:
+        _require_fit(model, map_set)
+    for i, (model, name) in enumerate(zip(loaded, names, strict=True)):
         target = folder if len(models) == 1 else folder / name
 
         def tell(done: int, i: int = i) -> None:
             if progress:
                 progress(i * len(rows) + done, len(models) * len(rows))
 
-        _evaluate_one(load_model(path, device), map_set, rows, target, config, tell)
+        _evaluate_one(model, map_set, rows, target, config, tell)
     return folder
 
 
@@ -134,6 +139,23 @@ def _sample_row(model: Model, maps: MapSet, row: int, config: EvaluateConfig) ->
         sampler=config.sampler, steps=config.steps or None,
     )
     return np.stack(list(posterior.samples.values()), axis=1)
+
+
+def _require_fit(model: Model, maps: MapSet) -> None:
+    """Check that the maps are on the grid of the model and hold what it needs.
+
+    Raises:
+        UserError: they do not.
+    """
+    c = model.config
+    if maps.pixels != c.pixels or abs(maps.pixel_kpc / c.pixel_kpc - 1) > 1e-6:
+        raise UserError(
+            f"{maps.path} has {maps.pixels} pixels of {maps.pixel_kpc:g} kpc a side and the model {model.name} "
+            f"{c.pixels} of {c.pixel_kpc:g} kpc."
+        )
+    missing = {*c.targets, *c.inputs} - set(maps.units) | {"m200m", "r200m", "r500c"} - set(maps.halo)
+    if missing:
+        raise UserError(f"{maps.path} lacks {', '.join(sorted(missing))}.")
 
 
 def _is_done(report: Path, request: dict) -> bool:

@@ -335,7 +335,7 @@ def _prolate_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _mean_of_pairs() -> float:
-    """Integral of (1 - Phi^2) / r^2 over the sphere of radius r_c, in units of r_c: what pairs add to the mean of psi."""
+    """Integral of (1 - Phi^2) / r^2 over the sphere of radius r_c [r_c]: what pairs add to the mean of psi."""
     s, phi, _ = _split_table()
     return float(4 * np.pi * np.trapezoid(1 - phi**2, s))
 

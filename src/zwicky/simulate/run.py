@@ -57,8 +57,10 @@ class SimulationConfig:
     pressure: PressureModel = field(default_factory=PressureModel)
 
     def __post_init__(self) -> None:
-        if self.n < 8 or self.box <= 0:
+        if self.n < 8 or not 0 < self.box < 1e5:
             raise ValueError(f"a simulation needs n >= 8 and a positive box, not n = {self.n} and box = {self.box}.")
+        if self.seed < 0:
+            raise ValueError("the seed must not be negative.")
         if not self.redshift_start > self.redshift_end >= 0:
             raise ValueError("the redshifts of a simulation must obey start > end >= 0.")
         if not (0 < self.da <= 0.1 and 0 < self.dlna <= 0.2 and self.softening > 0 and self.mesh in (1, 2, 3, 4)):

@@ -239,7 +239,6 @@ recipe.run_recipe(sys.argv[1], sys.argv[2], progress=tell)
 DEATHS = (("simulate", 5), ("halos", 2), ("observe", 4), ("train", 1), ("evaluate", 1))
 
 
-@pytest.mark.slow
 def test_killed_in_every_stage_ends_in_the_same_bits(finished, tmp_path):
     """SIGKILL in each stage in turn, then a last start: all artefacts equal those of the uninterrupted run."""
     path = write(tmp_path, MICRO)

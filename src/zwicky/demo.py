@@ -97,6 +97,7 @@ def _sky_header(maps: MapSet, row: int) -> fits.Header:
         header[f"CRPIX{axis}"], header[f"CRVAL{axis}"] = (maps.pixels + 1) / 2, value
         header[f"CDELT{axis}"] = step
     header["RADESYS"] = "ICRS"
+    header["COMMENT"] = "Simulated cluster: position and angular size are invented; the length of a pixel is PIXKPC."
     header["PIXKPC"] = (maps.pixel_kpc, "[kpc] side of a pixel, proper")
     header["REDSHIFT"] = (maps.redshift, "of the simulated snapshot")
     for key in ("r500c", "r200m"):

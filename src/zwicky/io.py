@@ -66,6 +66,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; rename it to `path` on success (replacing what was there)."""
     path = Path(path)
     require_writable(path.parent)
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        shutil.rmtree(old, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         yield part

@@ -130,5 +130,7 @@ def _parse(content: dict[str, Any]) -> ModelConfig:
 
 
 def model_id(name: str | Path) -> str:
-    """A short fingerprint of the weights, for the headers of what the model made."""
-    return hashlib.sha256((find_model(name) / "model.safetensors").read_bytes()).hexdigest()[:12]
+    """A short fingerprint of configuration and weights, for the headers of what the model made."""
+    folder = find_model(name)
+    content = (folder / "config.json").read_bytes() + (folder / "model.safetensors").read_bytes()
+    return hashlib.sha256(content).hexdigest()[:12]

@@ -20,7 +20,7 @@ from zwicky.cosmology import Cosmology
 from zwicky.dataset.loader import conditioned
 from zwicky.diffusion.denoise import Denoiser
 from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, seeded_noise
-from zwicky.images import Image, pixel_size, read_image, read_mask, regrid, regrid_wcs, same_grid, to_unit
+from zwicky.images import pixel_size, read_image, read_mask, regrid, regrid_wcs, same_grid, to_unit
 from zwicky.io import UserError
 from zwicky.model import ModelConfig, model_id, read_model
 from zwicky.products import Posterior
@@ -229,24 +229,20 @@ def reconstruct_files(
     allowed = None if mask is None else read_mask(mask)
     images = {c: read_image(path, f"the {c} image", allowed) for c, path in files.items()}
     same_grid(list(images.values()))
-    first = next(iter(images.values()))
+    first = next((image for image in images.values() if image.wcs is not None), next(iter(images.values())))
     size = pixel_kpc or pixel_size(first, redshift, Cosmology(**model.config.cosmology))
     data, warnings = {}, []
     for channel, image in images.items():
         data[channel], warning = to_unit(image, channel, model.config.units[channel], redshift)
         warnings += [warning] if warning else []
     posterior = model.sample(
-        data, redshift, size, masks={c: i.mask for c, i in images.items()}, wcs=_shared_wcs(images), **options
+        data, redshift, size, masks={c: i.mask for c, i in images.items()}, wcs=first.wcs, **options
     )
     provenance = posterior.provenance | {f"INPUT{i}": im.name for i, im in enumerate(images.values(), 1)}
     return Posterior(
         posterior.samples, posterior.units, redshift, posterior.pixel_kpc, posterior.wcs, provenance,
         (*warnings, *posterior.warnings),
     )
-
-
-def _shared_wcs(images: Mapping[str, Image]) -> WCS | None:
-    return next((image.wcs for image in images.values() if image.wcs is not None), None)
 
 
 def _range(low: float, high: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -184,6 +185,7 @@ def train(
     """
     folder, map_set = Path(folder), open_maps(maps)
     if (folder / "config.json").exists():
+        shutil.rmtree(folder.with_name(folder.name + ".training"), ignore_errors=True)
         return _require_same(folder, _identity(config, map_set))
     if folder.exists() and not folder.is_dir():
         raise UserError(f"cannot write the model: {folder} is a file.")
@@ -266,9 +268,7 @@ def _finish(folder: Path, work: Path, trainer: Trainer) -> None:
     """Write the model with its statistics, then drop the working folder."""
     files = {"stats.jsonl": (work / "stats.jsonl").read_text(), "training.json": trainer.identity}
     save_model(folder, trainer.model, trainer.ema.weights, files)
-    for file in work.iterdir():
-        file.unlink()
-    work.rmdir()
+    shutil.rmtree(work)
 
 
 def _require_same(folder: Path, identity: str) -> Path:

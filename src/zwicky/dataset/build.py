@@ -39,7 +39,9 @@ class ObserveConfig:
         pixels: along a side. pixel_kpc: side of a pixel, proper [kpc]. The line of sight is as deep as the map is wide.
         min_mass: least M200m [Msun].
         per_bin: sightlines per 0.1 dex of M200m. cap: most sightlines of one cluster.
-        fractions: of the clusters, for training, validation and test.
+        fractions: of the clusters (or simulations), for training, validation and test.
+        hold_out: `cluster` deals clusters to the splits; `simulation` deals whole simulations, so that no matter around
+            a held-out cluster was seen in training (a cluster is in the maps of its neighbours).
         seed: of sightlines and splits.
     """
 
@@ -50,12 +52,15 @@ class ObserveConfig:
     per_bin: int = 100
     cap: int = 30
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    hold_out: str = "cluster"
     seed: int = 0
 
     def __post_init__(self) -> None:
         known_channels(self.channels)
         if self.pixels < 8 or not self.pixel_kpc > 0 or self.min_mass < 0 or self.per_bin < 1 or self.cap < 1:
             raise ValueError("need pixels >= 8, pixel_kpc > 0, min_mass >= 0, per_bin >= 1 and cap >= 1.")
+        if self.hold_out not in ("cluster", "simulation"):
+            raise ValueError(f"hold_out must be cluster or simulation, not {self.hold_out!r}.")
         if not self.channels or self.seed < 0 or not np.isfinite(self.min_mass) or self.pixels > 4096:
             raise ValueError("need some channels, seed >= 0, a finite min_mass and at most 4096 pixels.")
         if len(self.fractions) != 3 or not abs(sum(self.fractions) - 1) < 1e-6 or min(self.fractions) < 0:
@@ -116,8 +121,23 @@ def _make_plan(catalogues: Sequence[Table], config: ObserveConfig) -> _Plan:
         raise UserError(f"no halo has M200m above {config.min_mass:.3g} Msun; lower min_mass or simulate a larger box.")
     masses = np.concatenate([np.asarray(t["m200m"])[rows] for t, rows in zip(catalogues, chosen, strict=True)])
     sightlines = flat_in_log_mass(masses, config.per_bin, config.cap, rng=rng)
-    split = split_by_cluster(masses, config.fractions, rng=rng)
+    if config.hold_out == "simulation":
+        split = _split_simulations(len(catalogues), config.fractions)[simulation]
+    else:
+        split = split_by_cluster(masses, config.fractions, rng=rng)
     return _Plan(simulation, np.concatenate(chosen), sightlines, split)
+
+
+def _split_simulations(count: int, fractions: tuple[float, float, float]) -> NDArray[np.str_]:
+    """Split of each simulation, in their order: the first for training, the last for test; each split has one or more.
+
+    Raises:
+        UserError: there are fewer than three simulations.
+    """
+    if count < 3:
+        raise UserError(f"hold_out = 'simulation' needs at least three simulations, not {count}.")
+    validation, test = (max(1, round(f * count)) for f in fractions[1:])
+    return np.array([SPLITS[0]] * (count - validation - test) + [SPLITS[1]] * validation + [SPLITS[2]] * test)
 
 
 def _observe_cluster(

@@ -28,7 +28,8 @@ class MapLoader:
 
     Args:
         maps: the set. split: which rows. targets, inputs: channel names. scales: of all of them.
-        drop_channel: probability that an input is withheld. drop_pixels: probability that an input has holes.
+        drop_channel: probability that an input is withheld. drop_pixels: probability that an input has holes,
+            and that all inputs of a cluster end at a smaller field of view.
     """
 
     def __init__(
@@ -65,7 +66,8 @@ class MapLoader:
         keep = torch.rand(y.shape[:2], generator=rng) >= self.drop_channel
         holes = _disks(y.shape, rng)
         pierced = torch.rand(y.shape[:2], generator=rng) < self.drop_pixels
-        return keep[..., None, None] * (1 - holes * pierced[..., None, None])
+        field = _fields(y.shape, self.drop_pixels, rng)
+        return keep[..., None, None] * (1 - holes * pierced[..., None, None]) * field
 
 
 def conditioned(y: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -78,6 +80,16 @@ def dihedral(maps: torch.Tensor, element: int) -> torch.Tensor:
     """`maps` (..., Y, X) under one of the eight symmetries of the square."""
     turned = torch.rot90(maps, element % 4, (-2, -1))
     return turned.flip(-1) if element >= 4 else turned
+
+
+def _fields(shape: torch.Size, probability: float, rng: torch.Generator) -> torch.Tensor:
+    """1 inside a centred square of a quarter to all of the side, one for all inputs of a cluster, (B, 1, Y, X)."""
+    b, _, ny, nx = shape
+    narrow = torch.rand(b, generator=rng) < probability
+    side = torch.where(narrow, 0.25 + 0.75 * torch.rand(b, generator=rng), torch.ones(b))[:, None]
+    y = (torch.arange(ny) + 0.5).div(ny).sub(0.5).abs()[None] <= side / 2
+    x = (torch.arange(nx) + 0.5).div(nx).sub(0.5).abs()[None] <= side / 2
+    return (y[:, None, :, None] & x[:, None, None, :]).float()
 
 
 def _disks(shape: torch.Size, rng: torch.Generator, count: int = 4) -> torch.Tensor:

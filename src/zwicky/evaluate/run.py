@@ -105,6 +105,7 @@ def _evaluate_one(
 ) -> None:
     request = {"model_id": model.id, "maps": maps.fingerprint, "version": __version__, **asdict(config)}
     if _is_done(folder / "metrics.json", request):
+        shutil.rmtree(folder / "samples", ignore_errors=True)
         return tell(len(rows))
     work = require_writable(folder / "samples")
     _require_same(work / "request.json", request)

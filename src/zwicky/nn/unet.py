@@ -101,9 +101,11 @@ class UNet(nn.Module):
         self._check(x, condition, scalars)
         e = self.embed(c_noise, scalars)
         planes = x if condition is None else torch.cat([x, condition.to(x.dtype)], dim=1)
-        h = self.stem(F.pixel_unshuffle(planes, self._config["patch"]))
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round bright pixels by several per cent
+            h = self.stem(F.pixel_unshuffle(planes.float(), self._config["patch"]))
         h = self._levels(h, e)
-        return F.pixel_shuffle(self.head(h), self._config["patch"])
+        with torch.autocast(x.device.type, enabled=False):
+            return F.pixel_shuffle(self.head(h.float()), self._config["patch"])
 
     def _levels(self, h: Tensor, e: Tensor) -> Tensor:
         """Return the features h (B, widths[0], H/p, W/p) after the way down and up again."""

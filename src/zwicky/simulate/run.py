@@ -23,6 +23,7 @@ from zwicky.simulate.initial import initial_conditions, linear_modes
 from zwicky.simulate.integrate import State, Universe, advance, begin, final_gas, schedule
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.state import Particles, Species
+from zwicky.units import MPC, MSUN
 
 PRESETS = {"n64": (64, 31.25), "n128": (128, 62.5), "n256": (256, 125.0), "n512": (512, 250.0), "n1024": (1024, 500.0)}
 HIGH_PASS = 40.0  # wavelength [Mpc/h] beyond which psi is filtered out
@@ -197,11 +198,11 @@ def _load(config: SimulationConfig, path: Path) -> State:
 
 
 _UNITS = {  # dataset: (unit for people, to CGS, power of a, power of h)
-    "Coordinates": ("Mpc", 3.0856775814913674e24, 1, 0),
+    "Coordinates": ("Mpc", MPC, 1, 0),
     "Velocities": ("km/s", 1e5, 0, 0),
-    "Masses": ("Msun", 1.988409870698051e33, 0, 0),
-    "SmoothingLength": ("Mpc", 3.0856775814913674e24, 1, 0),
-    "Density": ("Msun/Mpc3", 1.988409870698051e33 / 3.0856775814913674e24**3, -3, 0),
+    "Masses": ("Msun", MSUN, 0, 0),
+    "SmoothingLength": ("Mpc", MPC, 1, 0),
+    "Density": ("Msun/Mpc3", MSUN / MPC**3, -3, 0),
     "Temperature": ("K", 1.0, 0, 0),
 }
 

@@ -1,9 +1,9 @@
 """Put what `recipes/laptop.toml` made into the package: the model, and one held-out cluster for the demo.
 
     zwicky run recipes/laptop.toml --out runs/laptop
-    python validation/ship.py runs/laptop
+    python benchmarks/ship.py runs/laptop
 
-The cluster is the most massive of the test split, seen along its first sightline. Weights are stored in half precision.
+The cluster is the most massive of the test split, seen along its first sightline.
 """
 
 import argparse
@@ -11,8 +11,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
 
 from zwicky.dataset.store import open_maps
 from zwicky.demo import OBSERVATION, write_observation
@@ -23,9 +21,7 @@ from zwicky.model import SHIPPED
 def ship_model(model: Path, name: str) -> None:
     """Copy a trained model into the package."""
     with atomic_folder(SHIPPED / name) as part:
-        weights = {k: v.to(torch.float16) for k, v in load_file(model / "model.safetensors").items()}
-        save_file(weights, part / "model.safetensors")
-        for file in ("config.json", "stats.jsonl", "training.json"):
+        for file in ("model.safetensors", "config.json", "stats.jsonl", "training.json"):
             shutil.copy(model / file, part / file)
 
 

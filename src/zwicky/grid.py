@@ -7,7 +7,8 @@ The piecewise cubic spline (PCS) spreads a particle over 4^3 mesh points (Sefusa
 
     w(s) = (4 - 6 s^2 + 3 |s|^3) / 6  for |s| < 1,    (2 - |s|)^3 / 6  for 1 <= |s| < 2,    W(k) = sinc(k d / 2)^4
 
-Sums run in an order that does not depend on the number of threads, so that results repeat to the bit.
+Sums run in an order that does not depend on the number of threads, so that results repeat to the bit. The kernels here
+do without fastmath: with it, freshly compiled code and code from numba's cache rounded a deposit differently.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _counting_sort(fixed, n):
     return order, start
 
 
-@numba.njit(fastmath=True)
+@numba.njit
 def _pcs(u, n):
     """First mesh index and the four PCS weights along one axis for the fixed-point coordinate u."""
     g = np.float64(np.int64(u) & 0xFFFFFFFF) * (n / 4294967296.0)
@@ -95,7 +96,7 @@ def _pcs(u, n):
     return i - 1, (w0, w1, w2, w3)
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True)
+@numba.njit(parallel=True, cache=True)
 def _deposit_blocks(position, weight, bounds, mesh):
     """Add particles to the mesh; blocks of planes of one colour do not touch one another."""
     n = mesh.shape[0]
@@ -128,7 +129,7 @@ def deposit(cells: Cells, weight: NDArray[np.float32], n: int) -> NDArray[np.flo
     return mesh
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True)
+@numba.njit(parallel=True, cache=True)
 def gather(position, mesh):
     """PCS interpolation of mesh (n, n, n) to fixed-point positions (3, P): (P,) float32."""
     n = mesh.shape[0]

@@ -41,7 +41,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield part
         with open(part, "rb+") as f:
             os.fsync(f.fileno())
-        part.chmod(0o666 & ~_umask())
+        part.chmod(file_mode())
         os.replace(part, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {_reason(error)}.") from error
@@ -153,6 +153,11 @@ def append_jsonl(path: str | Path, record: dict[str, Any]) -> None:
 def _reason(error: OSError) -> str:
     """Why the system refused; h5py reports a full disk at length, its errno says it shortly."""
     return os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+
+
+def file_mode() -> int:
+    """Permissions of a new file; temporary files and safetensors start with fewer."""
+    return 0o666 & ~_umask()
 
 
 def _umask() -> int:

@@ -23,7 +23,7 @@ from zwicky.cosmology import Cosmology
 from zwicky.dataset.normalize import LogScale
 from zwicky.diffusion.denoise import Denoiser
 from zwicky.diffusion.noise import NoiseSchedule
-from zwicky.io import UserError, atomic_folder, write_json
+from zwicky.io import UserError, atomic_folder, file_mode, write_json
 from zwicky.nn.unet import UNet
 from zwicky.version import __version__
 
@@ -79,6 +79,7 @@ def save_model(
     """Write config, weights (names of `Denoiser.state_dict`) and further text `files` into `folder`, or nothing."""
     with atomic_folder(folder) as part:
         save_file({k: v.contiguous() for k, v in weights.items()}, part / "model.safetensors")
+        (part / "model.safetensors").chmod(file_mode())
         for name, text in (files or {}).items():
             (part / name).write_text(text)
         write_json(part / "config.json", {"format": FORMAT, "version": __version__, **asdict(config)})

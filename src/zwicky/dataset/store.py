@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
 from zwicky.io import UserError, require_file
-from zwicky.observe.sightlines import SPLITS
+
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

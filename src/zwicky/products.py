@@ -56,7 +56,7 @@ def radial_profile(maps: Array, edges_kpc: ArrayLike, pixel_kpc: float) -> Array
     circles = np.stack([aperture_mask(pixels, pixel_kpc, float(edge)) for edge in np.asarray(edges_kpc)])
     rings = np.diff(circles, axis=0).reshape(len(circles) - 1, -1)
     area = rings.sum(1)
-    return _ratio(maps.reshape(*maps.shape[:-2], -1) @ rings.T, area)
+    return ratio(maps.reshape(*maps.shape[:-2], -1) @ rings.T, area)
 
 
 def aperture_mass(maps: NDArray, pixel_kpc: float, radius_kpc: float | None = None) -> Array:
@@ -240,6 +240,6 @@ def _with_unit(table: Table, unit: str) -> Table:
     return table
 
 
-def _ratio(a: Array, b: Array) -> Array:
+def ratio(a: Array, b: Array) -> Array:
     """a / b, NaN where b is not positive."""
     return np.divide(a, b, out=np.full(np.broadcast_shapes(a.shape, b.shape), np.nan), where=b > 0)

@@ -7,7 +7,7 @@ diffusion with the trained denoiser; a missing input, or a masked pixel, is told
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -239,10 +239,7 @@ def reconstruct_files(
         data, redshift, size, masks={c: i.mask for c, i in images.items()}, wcs=first.wcs, **options
     )
     provenance = posterior.provenance | {f"INPUT{i}": im.name for i, im in enumerate(images.values(), 1)}
-    return Posterior(
-        posterior.samples, posterior.units, redshift, posterior.pixel_kpc, posterior.wcs, provenance,
-        (*warnings, *posterior.warnings),
-    )
+    return replace(posterior, provenance=provenance, warnings=(*warnings, *posterior.warnings))
 
 
 def _range(low: float, high: float) -> str:

@@ -16,12 +16,12 @@ import numpy as np
 from astropy.table import Row, Table
 from numpy.typing import NDArray
 
-from zwicky.dataset.store import SPLITS, MapWriter
+from zwicky.dataset.store import MapWriter
 from zwicky.halos import read_halos
 from zwicky.io import UserError, atomic_path
 from zwicky.observe.channels import CHANNELS
 from zwicky.observe.render import cut_cube, halo_centre, known_channels, render
-from zwicky.observe.sightlines import flat_in_log_mass, random_rotations, split_by_cluster
+from zwicky.observe.sightlines import SPLITS, flat_in_log_mass, random_rotations, split_by_cluster
 from zwicky.simulate.state import Particles
 from zwicky.snapshots import read_snapshot
 from zwicky.version import __version__

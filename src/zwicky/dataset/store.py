@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
 from zwicky.io import UserError, require_file
-
-SPLITS = ("train", "validation", "test")
+from zwicky.observe.sightlines import SPLITS
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zwicky.products import ratio
+
 Array = NDArray[Any]
 
 K_SPLIT: float = 2.0  # between large and small scales [h / Mpc], Hsu et al. 2025 Table 1
@@ -157,11 +159,6 @@ def correlation(P_mt: Array, P_mm: Array, P_tt: Array, *, pooled: bool = False) 
 
 def _pool(pooled: bool, *powers: Array) -> tuple[Array, ...]:
     return tuple(p.mean(0, keepdims=True) for p in powers) if pooled else powers
-
-
-def ratio(a: Array, b: Array) -> Array:
-    """a / b, NaN where b is not positive."""
-    return np.divide(a, b, out=np.full(np.broadcast_shapes(a.shape, b.shape), np.nan), where=b > 0)
 
 
 def nan_mean(values: Array, axis: int = 0) -> Array:

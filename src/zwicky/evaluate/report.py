@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from zwicky.evaluate import calibration, figures, metrics
 from zwicky.evaluate.metrics import Powers
 from zwicky.io import atomic_path, require_writable, write_json
-from zwicky.products import aperture_mask, default_profile_edges, radial_profile
+from zwicky.products import aperture_mask, default_profile_edges, radial_profile, ratio
 
 Array = NDArray[Any]
 Rows = dict[str, Array]
@@ -263,7 +263,7 @@ def _power_metrics(rows: Rows, boot: _Bootstrap, n_samples: int, k: Array) -> di
 
 def _mass_metrics(rows: Rows, a: int, boot: _Bootstrap, n_samples: int) -> dict[str, Any]:
     M, M_hat, std = rows["mass"][:, a], rows["mass_pred"][:, a], rows["mass_std"][:, a]
-    summary, summary_error = boot(metrics.ratio(M_hat, M) - 1.0, metrics.spread)
+    summary, summary_error = boot(ratio(M_hat, M) - 1.0, metrics.spread)
     inside, inside_error = boot(np.where(M > 0, np.abs(M - M_hat) < std, np.nan), metrics.nan_mean)
     slopes, slopes_error = boot(np.stack([M, M_hat], axis=1), lambda v: metrics.mass_slopes(v[:, 0], v[:, 1]))
     _, one_a_cluster = np.unique(boot.ids, return_index=True)  # sightlines of one cluster are not independent
@@ -275,7 +275,7 @@ def _mass_metrics(rows: Rows, a: int, boot: _Bootstrap, n_samples: int) -> dict[
         "coverage": inside, "coverage_error": inside_error, "coverage_target": _target(n_samples),
         "levels": calibration.coverage_at_levels(rows["mass_pit"][:, a]),
         "rank_chi2": chi2, "rank_dof": 4, "rank_p_value": p_value,
-        "crps_over_mass": metrics.nan_mean(metrics.ratio(rows["mass_crps"][:, a], M)),
+        "crps_over_mass": metrics.nan_mean(ratio(rows["mass_crps"][:, a], M)),
         "slope_pred_given_true": slopes[0], "slope_pred_given_true_error": slopes_error[0],
         "slope_true_given_pred": slopes[1], "slope_true_given_pred_error": slopes_error[1],
     }  # fmt: skip
@@ -297,7 +297,7 @@ def _profile_metrics(rows: Rows, boot: _Bootstrap, n_samples: int) -> dict[str, 
         "spread_difference": value[1], "spread_difference_error": error[1],
         "sample_mean_difference": value[2], "sample_spread_difference": value[3],
         "sample_spread_difference_error": error[3],
-        "median_absolute_difference": np.median(np.abs(metrics.ratio(m, t) - 1.0), axis=0),
+        "median_absolute_difference": np.median(np.abs(ratio(m, t) - 1.0), axis=0),
         "coverage": inside, "coverage_error": inside_error, "coverage_target": _target(n_samples),
         "true_percentiles": _band(t), "mean_percentiles": _band(m), "true_mean": t.mean(0), "pred_mean": m.mean(0),
     }  # fmt: skip

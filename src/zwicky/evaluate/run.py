@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zwicky.dataset.store import SPLITS, MapSet, open_maps
+from zwicky.dataset.store import MapSet, open_maps
 from zwicky.diffusion.sample import SAMPLERS
 from zwicky.evaluate.report import evaluate_channel, figure_arrays, write_report
 from zwicky.io import UserError, atomic_path, require_writable
+from zwicky.observe.sightlines import SPLITS
 from zwicky.products import SURFACE_DENSITY
 from zwicky.reconstruct import Model, load_model
 from zwicky.version import __version__

@@ -57,14 +57,6 @@ def write_maps(path, sightlines=3, seed=3):
     return path
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    """Sums in one order, so that equal work gives equal bits."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def map_file(tmp_path_factory):
     """`maps.h5`: 24 rows of 16 x 16 pixels."""

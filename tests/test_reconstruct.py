@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from zwicky.device import choose_device
 from zwicky.io import UserError
-from zwicky.reconstruct import choose_device, load_model, reconstruct_files
+from zwicky.reconstruct import load_model, reconstruct_files
 
 KPC, Z = 200.0, 0.1
 FAST = {"sampler": "dpm", "steps": 4}

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from itertools import pairwise
 
 import h5py
+import numba
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,10 +20,8 @@ from zwicky.train import TrainConfig, train
 
 DRIVER = """
 import json, os, signal, sys
-import torch
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.train import TrainConfig, train
-torch.set_num_threads(1)
 maps, folder, die_at, settings = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
 config = TrainConfig(**{**settings, "noise": NoiseSchedule(**settings["noise"])})
 def tell(step, total, latest):
@@ -38,10 +37,10 @@ def bits(folder):
     return weights, {p.name: p.read_text() for p in folder.iterdir() if p.suffix in (".json", ".jsonl")}
 
 
-def run_and_die(maps, folder, config, step):
+def run_and_die(maps, folder, config, step, **environment):
     """Train in a process that kills itself after a step, in the middle of what follows."""
     command = [sys.executable, "-c", DRIVER, str(maps), str(folder), str(step), json.dumps(asdict(config))]
-    return subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False).returncode
+    return subprocess.run(command, env={**os.environ, **environment}, check=False).returncode
 
 
 def test_killed_and_resumed_equals_uninterrupted_to_the_bit(map_file, tmp_path, tiny_config, model_folder):
@@ -54,6 +53,23 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(map_file, tmp_path, 
     assert steps == [5, 6]
     assert bits(folder) == bits(model_folder)
     assert [p.name for p in tmp_path.iterdir()] == ["killed"]
+
+
+@numba.njit(parallel=True)
+def start_numbas_threads():
+    for _ in numba.prange(2):
+        pass
+
+
+def test_a_training_ends_on_as_many_threads_as_it_began(map_file, tmp_path, tiny_config):
+    """Sums depend on the number of threads: the checkpoint keeps it, and numba's pool does not change it."""
+    assert run_and_die(map_file, tmp_path / "whole", tiny_config, -1, OMP_NUM_THREADS="1") == 0
+    assert run_and_die(map_file, tmp_path / "killed", tiny_config, 3, OMP_NUM_THREADS="1") == -signal.SIGKILL
+    start_numbas_threads()
+    before = torch.get_num_threads()
+    train(map_file, tmp_path / "killed", tiny_config)
+    assert bits(tmp_path / "killed") == bits(tmp_path / "whole")
+    assert torch.get_num_threads() == before
 
 
 def test_a_finished_model_is_left_alone(map_file, tiny_config, model_folder):

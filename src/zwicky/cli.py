@@ -229,7 +229,6 @@ def train(
 
     Example: zwicky train run1/maps.h5 --out run1/model
     """
-    from zwicky.reconstruct import choose_device
     from zwicky.train import TrainConfig
     from zwicky.train import train as run
 
@@ -240,9 +239,8 @@ def train(
         )
     if dry_run:
         return _show(config)
-    place = choose_device(device)
     with _user_errors(), _bars() as tell:
-        run(maps, out_folder, config, place.type, lambda done, total, s: tell("train", done, total, _remark(s)))
+        run(maps, out_folder, config, device, lambda done, total, s: tell("train", done, total, _remark(s)))
     out.print(f"{out_folder}", highlight=False)
 
 
@@ -364,8 +362,8 @@ def run_command(
 
     Example: zwicky run recipes/laptop.toml --out runs/laptop
     """
+    from zwicky.device import choose_device
     from zwicky.recipe import read_recipe, run_recipe
-    from zwicky.reconstruct import choose_device
 
     config = read_recipe(recipe)
     if dry_run:

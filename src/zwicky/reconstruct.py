@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
 from zwicky.dataset.loader import conditioned
+from zwicky.device import autocast, choose_device, cpu_threads
 from zwicky.diffusion.denoise import Denoiser
 from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, seeded_noise
 from zwicky.images import pixel_size, read_image, read_mask, regrid, regrid_wcs, same_grid, to_unit
 from zwicky.io import UserError
 from zwicky.model import ModelConfig, model_id, read_model
 from zwicky.products import Posterior
-from zwicky.train import autocast
 
 BATCH = 10
 LARGEST = 50.0  # standard deviations of the training pixels; a sample beyond has diverged
@@ -108,6 +108,7 @@ class Model:
             y[0, i] = c.scales[name].forward(data)
         return torch.from_numpy(y), torch.from_numpy(known)
 
+    @cpu_threads()
     @torch.no_grad()
     def _draw(
         self,
@@ -191,19 +192,6 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
     denoiser.to(place)
     denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Model(str(Path(name).name), model_id(name), config, denoiser, place)
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device of `cpu`, `cuda` or `auto`.
-
-    Raises:
-        UserError: there is no such device.
-    """
-    if name not in ("cpu", "cuda", "auto"):
-        raise UserError(f"the device must be cpu, cuda or auto, not {name!r}.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA device was found; use --device cpu.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def reconstruct_files(

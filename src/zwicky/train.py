@@ -2,7 +2,7 @@
 
 Adam on the denoising loss with a warm-up and a cosine decay; the exponential moving average of the weights is what is
 kept. The data and the noise of a step depend on (seed, step) alone and the optimiser is part of the checkpoint, so that
-a resumed run equals the uninterrupted one to the bit on the same machine.
+a resumed run equals the uninterrupted one to the bit on the same machine; the checkpoint keeps the number of threads.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from zwicky.dataset.loader import MapLoader
 from zwicky.dataset.normalize import fit
 from zwicky.dataset.store import MapSet, open_maps
+from zwicky.device import THREADS, autocast, choose_device, cpu_threads
 from zwicky.diffusion.denoise import Denoiser, denoising_loss
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.io import UserError, append_jsonl, atomic_path, require_writable
@@ -99,9 +100,10 @@ class Trainer:
     device: torch.device
     identity: str
     step: int = 0
+    threads: int = THREADS
 
-    def advance(self, loader: MapLoader) -> float:
-        """One optimiser step; its loss."""
+    def advance(self, loader: MapLoader) -> None:
+        """One optimiser step."""
         c = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = c.rate(self.step)
@@ -112,7 +114,6 @@ class Trainer:
         self.optimizer.step()
         self.ema.update(self.denoiser)
         self.step += 1
-        return float(loss.detach())
 
     def loss(self, denoiser: Denoiser, loader: MapLoader, size: int, seed: int, step: int) -> torch.Tensor:
         """Denoising loss of the batch of a step."""
@@ -139,7 +140,7 @@ class Trainer:
         for i, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{k}": v for k, v in slots.items()}
         with atomic_path(path) as part:
-            metadata = {"step": str(self.step), "config": self.identity}
+            metadata = {"step": str(self.step), "threads": str(self.threads), "config": self.identity}
             save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata)
 
     def load(self, path: Path) -> None:
@@ -156,7 +157,7 @@ class Trainer:
             raise UserError(f"{path} is damaged; move it away to start again.") from error
         if metadata["config"] != self.identity:
             raise UserError(f"{path} belongs to a training with other settings or maps; choose another folder.")
-        self.step = int(metadata["step"])
+        self.step, self.threads = int(metadata["step"]), int(metadata["threads"])
         self.denoiser.load_state_dict(_part(tensors, "net."))
         self.ema.load_state_dict(_part(tensors, "ema."))
         state: dict[int, dict[str, torch.Tensor]] = {}
@@ -178,10 +179,11 @@ def train(
 
     Args:
         maps: `maps.h5`. folder: of the model; `stats.jsonl` and the checkpoint live in `folder`.training until the end.
-        progress: called as progress(steps done, steps in all, latest numbers).
+        device: cpu, cuda or auto. progress: called as progress(steps done, steps in all, latest numbers).
+        checkpoint_seconds: least time between two checkpoints.
 
     Raises:
-        UserError: the map set lacks a channel or rows, or the folder holds another training.
+        UserError: there is no such device, the map set lacks a channel or rows, or the folder holds another training.
     """
     folder, map_set = Path(folder), open_maps(maps)
     if (folder / "config.json").exists():
@@ -192,33 +194,26 @@ def train(
     model = _model_config(map_set, config)
     work = require_writable(folder.with_name(folder.name + ".training"))
     train_set, validation_set = (_loader(map_set, split, config, model) for split in ("train", "validation"))
-    trainer = _new_trainer(config, model, torch.device(device), _identity(config, map_set))
+    trainer = _new_trainer(config, model, choose_device(device), _identity(config, map_set))
     checkpoint, stats = work / "checkpoint.safetensors", work / "stats.jsonl"
     if checkpoint.exists():
         trainer.load(checkpoint)
     _keep_until(stats, trainer.step)
-    saved, running = time.monotonic(), 0.0
+    saved = time.monotonic()
     latest: dict[str, float] = {}
-    while trainer.step < config.steps:
-        running += trainer.advance(train_set)
-        if trainer.step % config.validate_every == 0 or trainer.step == config.steps:
-            latest = {"step": trainer.step, "validation": trainer.validate(validation_set)}
-            append_jsonl(stats, latest)
-        if progress:
-            progress(trainer.step, config.steps, latest)
-        if time.monotonic() - saved > checkpoint_seconds:
-            trainer.save(checkpoint)
-            saved = time.monotonic()
+    with cpu_threads(trainer.threads):
+        while trainer.step < config.steps:
+            trainer.advance(train_set)
+            if trainer.step % config.validate_every == 0 or trainer.step == config.steps:
+                latest = {"step": trainer.step, "validation": trainer.validate(validation_set)}
+                append_jsonl(stats, latest)
+            if progress:
+                progress(trainer.step, config.steps, latest)
+            if time.monotonic() - saved > checkpoint_seconds:
+                trainer.save(checkpoint)
+                saved = time.monotonic()
     _finish(folder, work, trainer)
     return folder
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 for the network where it pays: on GPUs, and on CPUs with instructions for it."""
-    fast = device.type == "cuda" or any(
-        getattr(torch.cpu, f"_is_{unit}_supported", bool)() for unit in ("avx512_bf16", "amx_tile")
-    )
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast)
 
 
 def _model_config(maps: MapSet, c: TrainConfig) -> ModelConfig:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -148,6 +149,22 @@ def append_jsonl(path: str | Path, record: dict[str, Any]) -> None:
     """Append one record as a line of JSON (the format of `stats.jsonl`)."""
     with open(path, "a") as f:
         f.write(json.dumps(record) + "\n")
+
+
+def keep_jsonl_until(path: str | Path, step: int) -> None:
+    """Drop the records of steps after `step`, which a resumed run will make again, and a line that was cut off."""
+    path = Path(path)
+    lines = path.read_text().splitlines() if path.exists() else []
+    with atomic_path(path) as part:
+        part.write_text("".join(line + "\n" for line in lines if _step_of(line) <= step))
+
+
+def _step_of(line: str) -> float:
+    """The step of a record, infinite for a line that was cut off."""
+    try:
+        return float(json.loads(line)["step"])
+    except (json.JSONDecodeError, KeyError):
+        return math.inf
 
 
 def _reason(error: OSError) -> str:

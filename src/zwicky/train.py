@@ -26,7 +26,7 @@ from zwicky.dataset.store import MapSet, open_maps
 from zwicky.device import THREADS, autocast, choose_device, cpu_threads
 from zwicky.diffusion.denoise import Denoiser, denoising_loss
 from zwicky.diffusion.noise import NoiseSchedule
-from zwicky.io import UserError, append_jsonl, atomic_path, require_writable
+from zwicky.io import UserError, append_jsonl, atomic_path, keep_jsonl_until, require_writable
 from zwicky.model import ModelConfig, save_model
 from zwicky.nn.ema import EMA
 
@@ -198,7 +198,7 @@ def train(
     checkpoint, stats = work / "checkpoint.safetensors", work / "stats.jsonl"
     if checkpoint.exists():
         trainer.load(checkpoint)
-    _keep_until(stats, trainer.step)
+    keep_jsonl_until(stats, trainer.step)
     saved = time.monotonic()
     latest: dict[str, float] = {}
     with cpu_threads(trainer.threads):
@@ -280,18 +280,3 @@ def _identity(config: TrainConfig, maps: MapSet) -> str:
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _keep_until(stats: Path, step: int) -> None:
-    """Drop the statistics of steps that will be made again."""
-    lines = stats.read_text().splitlines() if stats.exists() else []
-    with atomic_path(stats) as part:
-        part.write_text("".join(line + "\n" for line in lines if _step_of(line) <= step))
-
-
-def _step_of(line: str) -> float:
-    """The step of a line of statistics, infinite for a line that was cut off."""
-    try:
-        return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError):
-        return math.inf

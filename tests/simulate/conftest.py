@@ -23,8 +23,8 @@ def evolve(config):
     """From the first scale factor to the last."""
     universe = config.universe()
     first, state = (_first_state(config, universe) for _ in range(2))
-    for a in config.scale_factors()[1:]:
-        advance(universe, state, float(a))
+    while state.a < 1 / (1 + config.redshift_end):
+        advance(universe, state, config.steps.next(universe, state, 1 / (1 + config.redshift_end)))
     return Run(config, universe, first, state)
 
 
@@ -39,14 +39,14 @@ def linear_run():
     """2 x 32^3 particles in 450 Mpc/h from z = 49 to 0, with sigma8 = 0.2: linear to the end."""
     cosmology = Cosmology(sigma8=0.2)
     return evolve(
-        SimulationConfig(n=32, box=450.0, seed=3, fixed_amplitude=True, da=0.04, dlna=0.1, cosmology=cosmology)
+        SimulationConfig(n=32, box=450.0, seed=3, fixed_amplitude=True, da=0.04, dlna=0.1, eta=100.0, cosmology=cosmology)
     )
 
 
 @pytest.fixture(scope="session")
 def small_config():
     """2 x 16^3 particles in 16 Mpc/h from z = 49 to 0 with few steps: makes a small cluster, with hot gas."""
-    return SimulationConfig(n=16, box=16.0, seed=2, da=0.05, dlna=0.15, softening=1 / 10)
+    return SimulationConfig(n=16, box=16.0, seed=2, da=0.05, dlna=0.15, eta=100.0, softening=1 / 10)
 
 
 @pytest.fixture(scope="session")

@@ -2,31 +2,36 @@
 
     kick   p += -grad phi int dt / a,    p_gas += -(grad P / rho) int dt        drift   x += p int dt / a^2
 
-(Quinn et al. 1997, astro-ph/9710043). One global step for all particles; the gas divides its drift into 1, 2, 4 or 8 so
-that sound crosses at most COURANT of a support radius in each. Temperatures follow the gravity step.
+(Quinn et al. 1997, astro-ph/9710043). One step for all particles, as long as the fastest of them allow (`Steps`); the
+gas divides its drift into 1, 2, 4 or 8 so that sound crosses at most COURANT of a support radius in each. Temperatures
+follow the gravity step.
 
 Units: comoving Mpc, H0 = 1, masses in Msun; momenta a^2 dx/dt in Mpc H0.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from zwicky.cosmology import Cosmology
 from zwicky.grid import TWO32, Cells, from_fixed, sort_into_cells
 from zwicky.simulate import sph
 from zwicky.simulate.gravity import Gravity
-from zwicky.simulate.pressure import PressureModel, gas_temperature, temperature_map
+from zwicky.simulate.pressure import PressureModel, gas_temperature, igm_temperature, temperature_map
 from zwicky.units import G_CGS, K_B, M_PROTON, MPC, MSUN, MU
 
 COURANT = 0.3
 MAX_SUBCYCLES = 8
 FIRST_ICM = 0.1  # scale factor before which no halo is hot enough to matter
+FASTEST = 0.999  # quantile of the particles that sets the steps
 
 
 @dataclass
@@ -39,18 +44,20 @@ class State:
         gravity: (2N, 3) float32 -grad phi [Mpc H0^2].
         h: (N,) float32 support radii of the gas, comoving [Mpc]. density: (N,) comoving gas density [Msun / Mpc^3].
         temperature: (N,) [K]. f_th: (N,) thermal fraction. pressure: (N, 3) -grad P / rho [Mpc H0^2].
+        limiter: (N,) of the viscosity.
     """
 
     a: float
     step: int
-    fixed: NDArray[np.int32]
-    momentum: NDArray[np.float32]
-    gravity: NDArray[np.float32]
-    h: NDArray[np.float32]
-    density: NDArray[np.float32]
-    temperature: NDArray[np.float32]
-    f_th: NDArray[np.float32]
-    pressure: NDArray[np.float32]
+    fixed: Tensor
+    momentum: Tensor
+    gravity: Tensor
+    h: Tensor
+    density: Tensor
+    temperature: Tensor
+    f_th: Tensor
+    pressure: Tensor
+    limiter: Tensor
 
     @property
     def n_gas(self) -> int:
@@ -58,14 +65,34 @@ class State:
         return len(self.h)
 
 
-def schedule(a_start: float, a_end: float, dlna: float, da: float) -> NDArray[np.float64]:
-    """Scale factors of the steps: dlna at first, da later, evened out so that the last ends at a_end."""
-    change = min(max(da / dlna, a_start), a_end)
-    early = np.geomspace(a_start, change, max(1, int(np.ceil(np.log(change / a_start) / dlna))) + 1)
-    if change >= a_end:
-        return early
-    late = np.linspace(change, a_end, int(np.ceil((a_end - change) / da)) + 1)
-    return late if change <= a_start else np.concatenate([early, late[1:]])
+@dataclass(frozen=True)
+class Steps:
+    """How long a step may be: the least of three, in ln a.
+
+    Args:
+        dlna: limit everywhere. da: limit in a.
+        eta: of the free-fall time (2 eta a epsilon / |acceleration|)^(1/2) over the softening epsilon (Springel 2005,
+            eq. 34), of all but the fastest thousandth of the particles.
+    """
+
+    dlna: float
+    da: float
+    eta: float
+
+    def next(self, universe: Universe, state: State, target: float) -> float:
+        """Scale factor of the next step on the way to `target`, evened out so that the last ends there."""
+        a, c = state.a, universe.cosmology
+        pull = float(_quantile(state.gravity.norm(dim=1))) + 1e-30
+        free_fall = a * float(c.E(a)) * math.sqrt(2 * self.eta * universe.solver.epsilon * a / pull)
+        longest = min(self.dlna, self.da / a, free_fall)
+        left = math.log(target / a)
+        steps = math.ceil(left / longest - 1e-9)
+        return target if steps <= 1 else a * math.exp(left / steps)
+
+
+def _quantile(values: Tensor) -> Tensor:
+    """The value that FASTEST of them stay below."""
+    return values.kthvalue(max(1, int(FASTEST * len(values)))).values
 
 
 @dataclass(frozen=True)
@@ -85,14 +112,18 @@ class Universe:
         return pair * (1 - self.cosmology.baryon_fraction), pair * self.cosmology.baryon_fraction
 
     @property
+    def gas_cells(self) -> int:
+        """Cells along a side of the neighbour lists of the gas: twice as many as for gravity."""
+        return 2 * self.solver.cells
+
+    @property
     def h_limits(self) -> tuple[float, float]:
-        """Smallest and largest support radius of the gas [Mpc]: twice the softening, and 0.875 mean spacings.
+        """Smallest and largest support radius of the gas [Mpc]: twice the softening, and a cell (0.875 mean spacings).
 
         The largest holds N_NEIGHBOURS where the gas is about 25 times denser than the mean; the intergalactic gas below
         has fewer neighbours and hardly any pressure. Snapshots carry full support radii (`final_gas`).
         """
-        two_cells = 2 * self.solver.box / self.solver.cells
-        return 2 * self.solver.epsilon, 0.999 * min(two_cells, 0.875 * self.box / self.n)
+        return 2 * self.solver.epsilon, 0.999 * self.box / self.gas_cells
 
     @property
     def mean_gas_density(self) -> float:
@@ -100,13 +131,13 @@ class Universe:
         return self.cosmology.rho_mean * self.cosmology.baryon_fraction
 
 
-def begin(universe: Universe, a: float, positions: NDArray[np.int32], momentum: NDArray[np.float32]) -> State:
+def begin(universe: Universe, a: float, positions: Tensor, momentum: Tensor) -> State:
     """The state at the first scale factor, with forces, from positions and momenta."""
     n = len(positions) // 2
-    zero = np.zeros(n, np.float32)
+    zero = torch.zeros(n, device=positions.device)
     state = State(
-        a, 0, positions, momentum, np.zeros_like(momentum), np.full(n, universe.h_limits[1], np.float32),
-        zero.copy(), zero.copy(), np.ones(n, np.float32), np.zeros((n, 3), np.float32),
+        a, 0, positions, momentum, torch.zeros_like(momentum), zero + universe.h_limits[1],
+        zero.clone(), zero.clone(), zero + 1, zero[:, None].repeat(1, 3), zero + 1,
     )
     for _ in range(6):
         _update_density(universe, state, _gas_cells(universe, state))
@@ -117,48 +148,44 @@ def begin(universe: Universe, a: float, positions: NDArray[np.int32], momentum: 
 
 def advance(universe: Universe, state: State, a_next: float) -> None:
     """One global step to a_next, in place."""
-    c, a0 = universe.cosmology, state.a
-    middle = float(np.sqrt(a0 * a_next))
-    state.momentum += state.gravity * np.float32(c.kick_drift_factor(a0, middle, 1))
-    n_sub = _subcycles(universe, state, a_next)
-    edges = np.linspace(a0, a_next, n_sub + 1)
+    factor, a0 = universe.cosmology.kick_drift_factor, state.a
+    middle = math.sqrt(a0 * a_next)
+    state.momentum.add_(state.gravity, alpha=factor(a0, middle, 1))
     gas = state.momentum[-state.n_gas :]
-    for b0, b1 in pairwise(edges):
+    for b0, b1 in pairwise(np.linspace(a0, a_next, _subcycles(universe, state, a_next) + 1).tolist()):
         half = 0.5 * (b0 + b1)
-        gas += state.pressure * np.float32(c.kick_drift_factor(b0, half, 0))
-        _drift(universe, state, c.kick_drift_factor(b0, b1, 2))
-        state.a = float(b1)
+        gas.add_(state.pressure, alpha=factor(b0, half, 0))
+        _drift(universe, state, factor(b0, b1, 2))
+        state.a = b1
         _update_pressure(universe, state)
-        gas += state.pressure * np.float32(c.kick_drift_factor(half, b1, 0))
-    state.a = float(a_next)
+        gas.add_(state.pressure, alpha=factor(half, b1, 0))
+    state.a = a_next
     _update_forces(universe, state)
-    state.momentum += state.gravity * np.float32(c.kick_drift_factor(middle, a_next, 1))
+    state.momentum.add_(state.gravity, alpha=factor(middle, a_next, 1))
     state.step += 1
 
 
-def final_gas(universe: Universe, state: State, workers: int = -1) -> tuple[State, NDArray[np.float32]]:
+def final_gas(universe: Universe, state: State, workers: int = -1) -> tuple[State, Tensor]:
     """The state with support radii that hold N_NEIGHBOURS everywhere, and the support radii of the dark matter (N,).
 
     Density and temperature follow from them; this is what a snapshot shows.
     """
-    positions = from_fixed(state.fixed, universe.box)
+    positions = from_fixed(state.fixed.cpu().numpy(), universe.box)
     dark, gas = positions[: -state.n_gas], positions[-state.n_gas :]
-    h = [_neighbour_distance(p, universe.box, workers) for p in (dark, gas)]
-    h[1] = np.maximum(h[1], np.float32(2 * universe.solver.epsilon))
+    h = [_neighbour_distance(p, universe.box, workers).to(state.h.device) for p in (dark, gas)]
+    h[1] = h[1].clamp_min(2 * universe.solver.epsilon)
     final = replace(state, h=h[1])
-    coarse = max(5, int(universe.box / (float(h[1].max()) / 2 * 1.001)))
-    cells = sort_into_cells(state.fixed[-state.n_gas :], min(coarse, universe.solver.cells))
-    _set_density(universe, final, cells)
+    _set_density(universe, final, _gas_cells(universe, final))
     if is_hot(universe, state.a):
-        _update_temperature(universe, final, *_matter_cells(universe, final))
+        _update_temperature(universe, final)
     return final, h[0]
 
 
-def _neighbour_distance(positions: NDArray[np.float64], box: float, workers: int) -> NDArray[np.float32]:
+def _neighbour_distance(positions: NDArray[np.float64], box: float, workers: int) -> Tensor:
     """Distance to the N_NEIGHBOURS-th particle, itself counted (P,)."""
     k = min(sph.N_NEIGHBOURS, len(positions))
     tree = cKDTree(positions % box, boxsize=box)
-    return tree.query(positions % box, k=[k], workers=workers)[0][:, 0].astype(np.float32)
+    return torch.from_numpy(tree.query(positions % box, k=[k], workers=workers)[0][:, 0].astype(np.float32))
 
 
 def is_hot(universe: Universe, a: float) -> bool:
@@ -168,37 +195,37 @@ def is_hot(universe: Universe, a: float) -> bool:
 
 def _drift(universe: Universe, state: State, factor: float) -> None:
     """x += p * factor in fixed point; overflow is the periodic wrap."""
-    moved = np.rint(state.momentum * np.float64(factor * TWO32 / universe.box)).astype(np.int64)
-    state.fixed += moved.astype(np.int32)
+    state.fixed += torch.round(state.momentum * (factor * TWO32 / universe.box)).int()
 
 
 def _subcycles(universe: Universe, state: State, a_next: float) -> int:
     """1, 2, 4 or 8: how finely the gas divides the step so that c_s dt <= COURANT h for 99.9% of it."""
     if not is_hot(universe, a_next):
         return 1
-    crossing = np.sqrt(_specific_pressure(universe, state)) / (state.h * state.a)
+    crossing = _specific_pressure(universe, state).sqrt() / (state.h * state.a)
     duration = universe.cosmology.kick_drift_factor(state.a, a_next, 0)
-    ratio = float(np.quantile(crossing, 0.999)) * duration / COURANT
-    return int(min(MAX_SUBCYCLES, 2 ** max(0, int(np.ceil(np.log2(max(ratio, 1e-9)))))))
+    ratio = float(_quantile(crossing)) * duration / COURANT
+    return int(min(MAX_SUBCYCLES, 2 ** max(0, math.ceil(math.log2(max(ratio, 1e-9))))))
 
 
-def _specific_pressure(universe: Universe, state: State) -> NDArray[np.float32]:
+def _specific_pressure(universe: Universe, state: State) -> Tensor:
     """P / rho [(Mpc H0)^2] in the equation of motion: P_th / f_th with the viscous closure, P_th without."""
     unit = K_B / (MU * M_PROTON) * 1e-10 / universe.cosmology.hubble0**2
-    thermal = state.temperature * np.float32(unit)
+    thermal = state.temperature * unit
     return thermal / state.f_th if universe.model.closure == "viscous" else thermal
 
 
 def _gas_cells(universe: Universe, state: State) -> Cells:
-    return universe.solver.sort(state.fixed[-state.n_gas :])
+    """Neighbour lists of the gas; five cells hold the widest support radius."""
+    most = int(5 * universe.box / float(state.h.max()))
+    return sort_into_cells(state.fixed[-state.n_gas :], max(3, min(most, universe.gas_cells)))
 
 
 def _set_density(universe: Universe, state: State, cells: Cells) -> None:
     """SPH density of the gas with the present support radii."""
-    everyone = np.ones(state.n_gas, bool)
-    mass = np.full(state.n_gas, universe.masses[1], np.float32)
-    rho = sph.density(cells, mass, state.h[cells.order], everyone, universe.box)
-    state.density = cells.restore(rho)
+    mass = torch.full_like(state.h, universe.masses[1])
+    everyone = torch.ones_like(state.h, dtype=torch.bool)
+    state.density = cells.restore(sph.density(cells, mass, state.h[cells.order], everyone, universe.box))
 
 
 def _update_density(universe: Universe, state: State, cells: Cells) -> None:
@@ -212,51 +239,48 @@ def _update_pressure(universe: Universe, state: State) -> None:
     """-grad P / rho at the present positions, with the temperatures of the last gravity step."""
     if not is_hot(universe, state.a):
         return
-    cells = _gas_cells(universe, state)
+    cells, model = _gas_cells(universe, state), universe.model
     _update_density(universe, state, cells)
     order = cells.order
-    velocity = np.ascontiguousarray(state.momentum[-state.n_gas :][order].T / np.float32(state.a))
-    viscosity = universe.model.viscosity if universe.model.closure == "viscous" else 0.0
-    hubble = state.a * float(universe.cosmology.E(state.a))
-    acceleration = sph.pressure_acceleration(
-        cells, velocity, universe.masses[1], _specific_pressure(universe, state)[order],
-        state.density[order], state.h[order], universe.box, hubble, viscosity,
+    velocity = (state.momentum[-state.n_gas :][order].T / state.a).contiguous()
+    alpha = state.limiter[order] * (model.viscosity if model.closure == "viscous" else 0.0)
+    acceleration, limiter = sph.pressure_acceleration(
+        cells, velocity, universe.masses[1], _specific_pressure(universe, state)[order], state.density[order],
+        state.h[order], universe.box, state.a * float(universe.cosmology.E(state.a)), alpha,
     )
     state.pressure = cells.restore(acceleration)
+    if model.balsara:
+        state.limiter = cells.restore(limiter)
 
 
 def _update_forces(universe: Universe, state: State) -> None:
     """Gravity of all particles and, once it matters, the temperature of the gas."""
-    cells, mass = _matter_cells(universe, state)
-    state.gravity = cells.restore(universe.solver.acceleration(cells, mass))
-    if is_hot(universe, state.a):
-        _update_temperature(universe, state, cells, mass)
+    state.gravity = _update_temperature(universe, state)
 
 
-def _matter_cells(universe: Universe, state: State) -> tuple[Cells, NDArray[np.float32]]:
-    """All particles sorted into the cells of the solver, and their masses in its unit."""
-    cells = universe.solver.sort(state.fixed)
-    dark, gas = (np.float32(m / universe.solver.mass_unit) for m in universe.masses)
-    return cells, np.where(cells.order < state.n_gas, dark, gas)
-
-
-def _update_temperature(universe: Universe, state: State, cells: Cells, mass: NDArray[np.float32]) -> None:
-    """T(rho, psi) of the gas from the matter density and psi at its particles."""
+def _update_temperature(universe: Universe, state: State) -> Tensor:
+    """T(rho, psi) of the gas from the matter density and psi at its particles; returns -grad phi of all particles."""
     solver, model, n = universe.solver, universe.model, state.n_gas
-    overdensity = state.density / np.float32(universe.mean_gas_density)
-    dense = np.zeros(2 * n, bool)
-    dense[n:] = overdensity > model.blend / 2
-    if state.a < FIRST_ICM or not dense.any():
-        state.temperature = (model.igm_t0 * np.maximum(overdensity, 1e-3) ** (model.igm_gamma - 1)).astype(np.float32)
-        state.f_th = np.ones(n, np.float32)
-        return
-    wanted = dense[cells.order]
-    h = np.minimum(np.concatenate([state.h, state.h])[cells.order], np.float32(1.999 * universe.box / cells.n))
-    rho = sph.density(cells, mass, h, wanted, universe.box)
-    psi = cells.restore(solver.scalar(cells, mass, wanted))[n:]
-    rho_cgs = cells.restore(rho)[n:].astype(np.float64) * (solver.mass_unit * MSUN / MPC**3 / state.a**3)
-    psi_cgs = psi.astype(np.float64) * (G_CGS * MSUN / MPC**2 / state.a**2)
-    icm = temperature_map(model, universe.cosmology, state.a, solver.high_pass)
-    temperature, f_th = gas_temperature(model, icm, overdensity.astype(np.float64), rho_cgs, psi_cgs)
-    state.temperature = temperature.astype(np.float32)
-    state.f_th = f_th.astype(np.float32)
+    overdensity = (state.density / universe.mean_gas_density).double()
+    dense = (overdensity > model.blend / 2) & (state.a > FIRST_ICM) & is_hot(universe, state.a)
+    cells = solver.sort(state.fixed)
+    wanted = torch.cat([torch.zeros_like(dense), dense])[cells.order]
+    dark, gas = (m / solver.mass_unit for m in universe.masses)
+    mass = torch.where(cells.order < n, dark, gas).float()
+    acceleration, psi = solver.fields(cells, mass, wanted)
+    if dense.any():
+        rho = _matter_density(universe, state, cells, mass, wanted)
+        psi = cells.restore(psi)[n:].double() * (G_CGS * MSUN / MPC**2 / state.a**2)
+        icm = temperature_map(model, universe.cosmology, state.a, solver.high_pass)
+        temperature, f_th = gas_temperature(model, icm, overdensity, rho, psi)
+        state.temperature, state.f_th = temperature.float(), f_th.float()
+    elif is_hot(universe, state.a):
+        state.temperature, state.f_th = igm_temperature(model, overdensity).float(), torch.ones_like(state.h)
+    return cells.restore(acceleration)
+
+
+def _matter_density(universe: Universe, state: State, cells: Cells, mass: Tensor, wanted: Tensor) -> Tensor:
+    """Proper density of all matter [g cm^-3] at the gas (N,), by the support radii of the gas; 0 where not wanted."""
+    h = torch.cat([state.h, state.h])[cells.order].clamp_max(4.999 * universe.box / cells.n)
+    rho = cells.restore(sph.density(cells, mass, h, wanted, universe.box))[-state.n_gas :].double()
+    return rho * (universe.solver.mass_unit * MSUN / MPC**3 / state.a**3)

@@ -22,12 +22,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 from colossus.cosmology import cosmology as colossus_cosmology
 from colossus.halo import concentration
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import brentq
 from scipy.special import dawsn
+from torch import Tensor
 
 from zwicky.cosmology import Cosmology
 from zwicky.units import G_CGS, K_B, KEV, M_PROTON, MPC, MSUN, MU, MU_E
@@ -46,6 +48,7 @@ class PressureModel:
         blend: gas overdensity at the middle of the blend, which runs from half to twice this value.
         reionization: redshift before which the gas is cold (no pressure).
         closure: `viscous` or `inviscid`. viscosity: alpha of the artificial viscosity of the viscous closure.
+        balsara: weaken the viscosity where gas turns more than it is squeezed.
     """
 
     p0: float = 5.048
@@ -62,6 +65,7 @@ class PressureModel:
     reionization: float = 8.0
     closure: str = "viscous"
     viscosity: float = 1.0
+    balsara: bool = True
 
     def __post_init__(self) -> None:
         if self.closure not in CLOSURES:
@@ -140,21 +144,20 @@ class TemperatureMap:
     shape: NDArray[np.float64]
     f_th: NDArray[np.float64]
 
-    def __call__(
-        self, rho: NDArray[np.float64], psi: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Temperature [K] and thermal fraction at matter density rho [g cm^-3] and psi [cm s^-2]."""
-        u = np.clip((np.log10(rho) - self.log_rho0) / self.step, 0, self.shape.shape[0] - 1.001)
-        v = np.clip((np.log10(psi) - self.log_psi0) / self.step, 0, self.shape.shape[1] - 1.001)
-        i, j = u.astype(int), v.astype(int)
+    def __call__(self, rho: Tensor, psi: Tensor) -> tuple[Tensor, Tensor]:
+        """Temperature [K] and thermal fraction at matter density rho [g cm^-3] and psi [cm s^-2], all (P,) float64."""
+        u = ((rho.log10() - self.log_rho0) / self.step).clamp(0, self.shape.shape[0] - 1.001)
+        v = ((psi.log10() - self.log_psi0) / self.step).clamp(0, self.shape.shape[1] - 1.001)
+        i, j = u.long(), v.long()
         du, dv = u - i, v - j
 
-        def bilinear(table: NDArray[np.float64]) -> NDArray[np.float64]:
+        def bilinear(values: NDArray[np.float64]) -> Tensor:
+            table = torch.from_numpy(values).to(rho.device)
             return (1 - du) * ((1 - dv) * table[i, j] + dv * table[i, j + 1]) + du * (
                 (1 - dv) * table[i + 1, j] + dv * table[i + 1, j + 1]
             )
 
-        return np.exp(bilinear(self.shape)) * psi**2 / rho, bilinear(self.f_th)
+        return bilinear(self.shape).exp() * psi**2 / rho, bilinear(self.f_th)
 
 
 def temperature_map(
@@ -255,18 +258,19 @@ def overdensity_radius(c: NDArray[np.float64], delta: float, wanted: float) -> N
 
 
 def gas_temperature(
-    model: PressureModel,
-    icm: TemperatureMap,
-    overdensity: NDArray[np.float64],
-    rho_matter: NDArray[np.float64],
-    psi: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    model: PressureModel, icm: TemperatureMap, overdensity: Tensor, rho_matter: Tensor, psi: Tensor
+) -> tuple[Tensor, Tensor]:
     """Temperature [K] and thermal fraction of gas: IGM below blend / 2, ICM above 2 blend, geometric blend between.
 
     Args:
-        overdensity: gas density over its mean. rho_matter: proper [g cm^-3]. psi: proper [cm s^-2].
+        overdensity: gas density over its mean. rho_matter: proper [g cm^-3]. psi: proper [cm s^-2]. All (P,) float64.
     """
-    igm = model.igm_t0 * np.maximum(overdensity, 1e-3) ** (model.igm_gamma - 1)
-    halo, f_th = icm(np.maximum(rho_matter, 1e-40), np.maximum(psi, 1e-20))
-    x = np.clip((np.log2(np.maximum(overdensity, 1e-3) / model.blend) + 1) / 2, 0, 1)
-    return np.maximum(halo, igm) ** x * igm ** (1 - x), f_th**x
+    igm = igm_temperature(model, overdensity)
+    halo, f_th = icm(rho_matter.clamp_min(1e-40), psi.clamp_min(1e-20))
+    x = (((overdensity.clamp_min(1e-3) / model.blend).log2() + 1) / 2).clamp(0, 1)
+    return torch.maximum(halo, igm) ** x * igm ** (1 - x), f_th**x
+
+
+def igm_temperature(model: PressureModel, overdensity: Tensor) -> Tensor:
+    """T = T0 Delta_b^(gamma - 1) [K] of the intergalactic medium."""
+    return model.igm_t0 * overdensity.clamp_min(1e-3) ** (model.igm_gamma - 1)

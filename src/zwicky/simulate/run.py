@@ -1,31 +1,35 @@
 """A simulation from its configuration to a snapshot, with checkpoints.
 
 The state is saved to `checkpoint.hdf5` every so often; repeating the command continues from there, and the resumed run
-equals the uninterrupted one to the bit.
+equals the uninterrupted one to the bit. `log.jsonl` has a line for every step, and now and then the power spectra.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+import torch
 
 from zwicky.cosmology import Cosmology
-from zwicky.grid import from_fixed, to_fixed
-from zwicky.io import UserError, atomic_path, require_writable
+from zwicky.grid import density_contrast, from_fixed, power_spectrum, to_fixed
+from zwicky.io import UserError, append_jsonl, atomic_path, keep_jsonl_until, require_writable
 from zwicky.simulate.gravity import Gravity
 from zwicky.simulate.initial import initial_conditions, linear_modes
-from zwicky.simulate.integrate import State, Universe, advance, begin, final_gas, schedule
+from zwicky.simulate.integrate import State, Steps, Universe, advance, begin, final_gas
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.state import Particles, Species
 from zwicky.units import MPC, MSUN
 
 PRESETS = {"n64": (64, 31.25), "n128": (128, 62.5), "n256": (256, 125.0), "n512": (512, 250.0), "n1024": (1024, 500.0)}
+LOG_POWER = 0.1  # ln a between two power spectra in the log
 HIGH_PASS = 40.0  # wavelength [Mpc/h] beyond which psi is filtered out
 BYTES_PER_PARTICLE = 160  # peak of state, sorted copies and accelerations
 BYTES_PER_MESH_POINT = 60  # filters, modes and their transforms
@@ -38,8 +42,8 @@ class SimulationConfig:
     Args:
         n: particles of each species along a side. box: comoving side [Mpc/h].
         seed: of the initial white noise. fixed_amplitude: see `initial.linear_modes`.
-        redshift_start, redshift_end: of the run.
-        da, dlna: largest steps in the scale factor and in its logarithm.
+        redshift_start, redshift_end: of the run. redshifts: of further snapshots on the way.
+        dlna, da, eta: limits of a step (`integrate.Steps`).
         softening: Plummer equivalent, in mean particle spacings.
         mesh: mesh points along a side over n.
     """
@@ -50,8 +54,10 @@ class SimulationConfig:
     fixed_amplitude: bool = False
     redshift_start: float = 49.0
     redshift_end: float = 0.0
-    da: float = 0.004
+    redshifts: tuple[float, ...] = ()
     dlna: float = 0.05
+    da: float = 0.01
+    eta: float = 0.1
     softening: float = 1 / 16
     mesh: int = 2
     cosmology: Cosmology = field(default_factory=Cosmology)
@@ -64,8 +70,12 @@ class SimulationConfig:
             raise ValueError("the seed must not be negative.")
         if not self.redshift_start > self.redshift_end >= 0:
             raise ValueError("the redshifts of a simulation must obey start > end >= 0.")
-        if not (0 < self.da <= 0.1 and 0 < self.dlna <= 0.2 and self.softening > 0 and self.mesh in (1, 2, 3, 4)):
-            raise ValueError("need 0 < da <= 0.1, 0 < dlna <= 0.2, softening > 0 and mesh of 1 to 4.")
+        if not all(self.redshift_end <= z < self.redshift_start for z in self.redshifts):
+            raise ValueError("the redshifts of further snapshots must lie between those of start and end.")
+        if not (0 < self.da <= 0.1 and 0 < self.dlna <= 0.2 and self.eta > 0):
+            raise ValueError("need 0 < da <= 0.1, 0 < dlna <= 0.2 and eta > 0.")
+        if not (self.softening > 0 and self.mesh in (1, 2, 3, 4)):
+            raise ValueError("need softening > 0 and mesh of 1 to 4.")
 
     @property
     def box_mpc(self) -> float:
@@ -77,15 +87,22 @@ class SimulationConfig:
         """Estimated peak memory [bytes]."""
         return 2 * self.n**3 * BYTES_PER_PARTICLE + (self.mesh * self.n) ** 3 * BYTES_PER_MESH_POINT + 6e8
 
-    def scale_factors(self) -> np.ndarray:
-        """Scale factors of the steps, first and last included."""
-        return schedule(1 / (1 + self.redshift_start), 1 / (1 + self.redshift_end), self.dlna, self.da)
+    @property
+    def steps(self) -> Steps:
+        """The limits of a step."""
+        return Steps(self.dlna, self.da, self.eta)
 
-    def universe(self) -> Universe:
+    @property
+    def outputs(self) -> dict[float, str]:
+        """Scale factors and names of the snapshots, earliest first."""
+        named = {z: f"snapshot-z{z:.3f}.hdf5" for z in self.redshifts} | {self.redshift_end: "snapshot.hdf5"}
+        return {1 / (1 + z): named[z] for z in sorted(named, reverse=True)}
+
+    def universe(self, device: str = "cpu") -> Universe:
         """Solver and gas model."""
         c = self.cosmology
         epsilon = self.softening * self.box_mpc / self.n
-        solver = Gravity(self.box_mpc, self.mesh * self.n, c.omega_m, c.rho_mean, epsilon, HIGH_PASS / c.h)
+        solver = Gravity(self.box_mpc, self.mesh * self.n, c.omega_m, c.rho_mean, epsilon, HIGH_PASS / c.h, device)
         return Universe(c, self.box_mpc, self.n, solver, self.pressure)
 
 
@@ -94,60 +111,92 @@ def simulate(
     folder: str | Path,
     progress: Callable[[int, int, float], None] | None = None,
     checkpoint_seconds: float = 60.0,
+    device: str = "cpu",
 ) -> Path:
     """Run `config` and return the path of `folder`/snapshot.hdf5; resume from a checkpoint where there is one.
 
     Args:
-        progress: called as progress(steps done, steps in all, redshift).
+        progress: called after every step as progress(done, in all, redshift), in thousandths of the expansion, with
+            which the work goes roughly.
+        checkpoint_seconds: least time between two checkpoints. device: cpu or cuda.
 
     Raises:
         UserError: the run would not fit in memory, or the folder holds another simulation.
     """
-    snapshot, checkpoint = Path(folder) / "snapshot.hdf5", Path(folder) / "checkpoint.hdf5"
+    folder = Path(folder)
+    snapshot, checkpoint, log = (folder / name for name in ("snapshot.hdf5", "checkpoint.hdf5", "log.jsonl"))
     if snapshot.exists():
         _require_same(config, snapshot)
+        checkpoint.unlink(missing_ok=True)
         return snapshot
-    _require_memory(config)
+    if not checkpoint.exists():
+        _require_memory(config)
     require_writable(folder)
-    universe, scale_factors = config.universe(), config.scale_factors()
-    state = _load(config, checkpoint) if checkpoint.exists() else _first_state(config, universe)
-    saved = time.monotonic()
-    while state.step < len(scale_factors) - 1:
-        advance(universe, state, float(scale_factors[state.step + 1]))
+    universe, outputs, first = config.universe(device), config.outputs, 1 / (1 + config.redshift_start)
+    state = _load(config, checkpoint, device) if checkpoint.exists() else _first_state(config, universe)
+    keep_jsonl_until(log, state.step)
+    saved, end = time.monotonic(), max(outputs)
+    while state.a < end:
+        before = state.a
+        target = min(a for a in outputs if a > before)
+        advance(universe, state, config.steps.next(universe, state, target))
+        append_jsonl(log, _log_line(universe, state, before))
         if progress:
-            progress(state.step, len(scale_factors) - 1, 1 / state.a - 1)
-        if time.monotonic() - saved > checkpoint_seconds:
+            progress(round(1000 * (state.a - first) / (end - first)), 1000, 1 / state.a - 1)
+        if state.a in outputs:
+            write_snapshot(to_particles(config, universe, state), folder / outputs[state.a], config)
+        if time.monotonic() - saved > checkpoint_seconds and state.a < end:
             _save(config, state, checkpoint)
             saved = time.monotonic()
-    write_snapshot(to_particles(config, universe, state), snapshot, config)
     checkpoint.unlink(missing_ok=True)
     return snapshot
+
+
+def _log_line(universe: Universe, state: State, before: float) -> dict[str, Any]:
+    """Kinetic energy [Msun (km/s)^2] and total momentum over its sum of moduli; power where ln a passes a LOG_POWER."""
+    masses = torch.tensor(universe.masses, dtype=torch.float64, device=state.fixed.device)
+    p = state.momentum.view(2, -1, 3).double()
+    speed2 = p.square().sum(2)
+    line: dict[str, Any] = {
+        "step": state.step, "a": state.a, "redshift": 1 / state.a - 1,
+        "kinetic": float(0.5 * (masses * speed2.sum(1)).sum() * (universe.cosmology.hubble0 / state.a) ** 2),
+        "momentum": float((masses[:, None] * p.sum(1)).sum(0).norm() / (masses * speed2.sqrt().sum(1)).sum()),
+    }
+    if math.floor(math.log(state.a) / LOG_POWER) > math.floor(math.log(before) / LOG_POWER):
+        line |= _power(universe, state)
+    return line
+
+
+def _power(universe: Universe, state: State) -> dict[str, list[float]]:
+    """k [1/Mpc] and power spectra [Mpc^3] of dark matter and gas, shot noise included."""
+    positions = from_fixed(state.fixed.cpu().numpy(), universe.box).reshape(2, -1, 3)
+    spectra = [power_spectrum(density_contrast(x, universe.box, universe.n), universe.box) for x in positions]
+    return {"k": spectra[0][0].tolist(), "dark_matter": spectra[0][1].tolist(), "gas": spectra[1][1].tolist()}
 
 
 def to_particles(config: SimulationConfig, universe: Universe, state: State) -> Particles:
     """The public form of a state."""
     state, h_dark = final_gas(universe, state)
     n = state.n_gas
-    positions = from_fixed(state.fixed, universe.box)
-    velocities = state.momentum * np.float32(universe.cosmology.hubble0 / state.a)
+    positions = from_fixed(state.fixed.cpu().numpy(), universe.box)
+    velocities = (state.momentum * (universe.cosmology.hubble0 / state.a)).cpu().numpy()
     dark, gas = universe.masses
+    h, density, temperature = (t.double().cpu().numpy() for t in (state.h, state.density, state.temperature))
     return Particles(
         universe.box, max(0.0, 1 / state.a - 1), universe.cosmology,
-        Species(positions[:n], velocities[:n], np.full(n, dark), h_dark.astype(float)),
-        Species(
-            positions[n:], velocities[n:], np.full(n, gas), state.h.astype(float),
-            state.density.astype(float), state.temperature.astype(float),
-        ),
+        Species(positions[:n], velocities[:n], np.full(n, dark), h_dark.double().cpu().numpy()),
+        Species(positions[n:], velocities[n:], np.full(n, gas), h, density, temperature),
         {"simulation": f"zwicky n={config.n} box={config.box} Mpc/h seed={config.seed}"},
     )
 
 
 def _first_state(config: SimulationConfig, universe: Universe) -> State:
-    a = float(config.scale_factors()[0])
+    a, device = 1 / (1 + config.redshift_start), universe.solver.device
     rng = np.random.default_rng(config.seed)
     modes = linear_modes(config.cosmology, config.box_mpc, config.n, a, rng, config.fixed_amplitude)
     positions, momenta = initial_conditions(config.cosmology, config.box_mpc, config.n, a, modes)
-    return begin(universe, a, to_fixed(positions, config.box_mpc), momenta.astype(np.float32))
+    fixed = torch.from_numpy(to_fixed(positions, config.box_mpc)).to(device)
+    return begin(universe, a, fixed, torch.from_numpy(momenta).to(device, torch.float32))
 
 
 def _require_memory(config: SimulationConfig) -> None:
@@ -186,15 +235,15 @@ def _save(config: SimulationConfig, state: State, path: Path) -> None:
     with atomic_path(path) as part, h5py.File(part, "w") as f:
         f.attrs["config"] = _identity(config)
         for name, value in vars(state).items():
-            f[name] = value
+            f[name] = value.cpu().numpy() if isinstance(value, torch.Tensor) else value
 
 
-def _load(config: SimulationConfig, path: Path) -> State:
+def _load(config: SimulationConfig, path: Path, device: str) -> State:
     _require_same(config, path)
     with h5py.File(path) as f:
         fields = {name: f[name][()] for name in State.__dataclass_fields__}
-    fields["a"], fields["step"] = float(fields["a"]), int(fields["step"])
-    return State(**fields)
+    tensors = {k: torch.from_numpy(v).to(device) for k, v in fields.items() if np.ndim(v)}
+    return State(**fields | tensors | {"a": float(fields["a"]), "step": int(fields["step"])})
 
 
 _UNITS = {  # dataset: (unit for people, to CGS, power of a, power of h)

@@ -1,0 +1,386 @@
+"""The kernels for CPUs, by numba on all cores.
+
+What is near the particles of a cell is copied once into buffers, without what is farther than the sum reaches. The loop
+over pairs then runs through contiguous numbers and is long enough for vectors. It divides without a check for zero
+(error_model="numpy") and slices from zero: an index that might be negative would turn loads into gathers. Rows of cells
+are handed to the threads one by one, because clusters make some rows far more work than others. Sums run in an order
+that does not depend on the number of threads, so that results repeat to the bit; the mesh does without fastmath, with
+which freshly compiled code and code from numba's cache rounded a deposit differently.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from zwicky.kernels.pairs import equations
+
+PCS_ORDER = 4
+MOST_RUNS = 250  # of particles that are neighbours in memory: rows of cells, each in two parts where it wraps
+
+_fast = equations(numba.njit(inline="always", fastmath=True, error_model="numpy"))
+_offset, _wendland, _wendland_slope, _viscosity = _fast.offset, _fast.wendland, _fast.wendland_slope, _fast.viscosity
+_force_over_r, _short_inverse_square = _fast.force_over_r, _fast.short_inverse_square
+_pcs_weights = equations(numba.njit).pcs_weights
+
+
+def sort_cells(fixed: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """See `kernels`: the order of positions (P, 3) in n^3 cells, stable, and where each cell starts (n^3 + 1,)."""
+    order, start = _sort_cells(fixed.numpy(), n)
+    return torch.from_numpy(order), torch.from_numpy(start)
+
+
+@numba.njit(cache=True)
+def _sort_cells(fixed, n):
+    count = len(fixed)
+    key = np.empty(count, np.int64)
+    start = np.zeros(n**3 + 1, np.int64)
+    for p in range(count):
+        c = 0
+        for axis in range(3):
+            c = c * n + ((np.int64(fixed[p, axis]) & 0xFFFFFFFF) * n >> 32)
+        key[p] = c
+        start[c + 1] += 1
+    for c in range(n**3):
+        start[c + 1] += start[c]
+    fill = start[:-1].copy()
+    order = np.empty(count, np.int64)
+    for p in range(count):
+        order[fill[key[p]]] = p
+        fill[key[p]] += 1
+    return order, start
+
+
+def deposit(position: Tensor, weight: Tensor, start: Tensor, cells: int, n: int) -> Tensor:
+    """See `kernels`: sum of `weight` (P,) per point of an n^3 mesh.
+
+    Raises:
+        ValueError: the cells are too coarse to be handed out to threads.
+    """
+    planes = max(1, int(np.ceil(PCS_ORDER * cells / n)))  # planes of cells that make a block wide enough
+    blocks = 2 * max(1, cells // (2 * planes))
+    if blocks == 2 and cells < 2 * planes:
+        raise ValueError(f"{cells} planes of cells are too few for a mesh of {n}.")
+    first_plane = np.arange(blocks + 1) * cells // blocks
+    mesh = np.zeros((n, n, n), np.float32)
+    _deposit(position.numpy(), weight.numpy(), start.numpy()[first_plane * cells**2], mesh)
+    return torch.from_numpy(mesh)
+
+
+@numba.njit
+def _mesh_point(u, n):
+    """First of the four mesh points along one axis, and their weights, for the fixed-point coordinate u."""
+    g = np.float64(np.int64(u) & 0xFFFFFFFF) * (n / 4294967296.0)
+    i = np.int64(g)
+    return i - 1, _pcs_weights(np.float32(g - i))
+
+
+@numba.njit(parallel=True, cache=True)
+def _deposit(position, weight, bounds, mesh):
+    """Add particles to the mesh; blocks of planes of one colour do not touch one another."""
+    n = mesh.shape[0]
+    blocks = len(bounds) - 1
+    for colour in range(2):
+        for half in numba.prange(blocks // 2):
+            block = 2 * half + colour
+            for p in range(bounds[block], bounds[block + 1]):
+                ix, wx = _mesh_point(position[0, p], n)
+                iy, wy = _mesh_point(position[1, p], n)
+                iz, wz = _mesh_point(position[2, p], n)
+                for a in range(4):
+                    x = (ix + a) % n
+                    for b in range(4):
+                        y = (iy + b) % n
+                        w = weight[p] * wx[a] * wy[b]
+                        for c in range(4):
+                            mesh[x, y, (iz + c) % n] += w * wz[c]
+
+
+def gather(position: Tensor, mesh: Tensor) -> Tensor:
+    """See `kernels`: mesh (n, n, n) at positions (3, P): (P,) float32."""
+    return torch.from_numpy(_gather(position.numpy(), mesh.numpy()))
+
+
+@numba.njit(parallel=True, cache=True)
+def _gather(position, mesh):
+    n = mesh.shape[0]
+    out = np.empty(position.shape[1], np.float32)
+    for p in numba.prange(position.shape[1]):
+        ix, wx = _mesh_point(position[0, p], n)
+        iy, wy = _mesh_point(position[1, p], n)
+        iz, wz = _mesh_point(position[2, p], n)
+        total = np.float32(0.0)
+        for a in range(4):
+            x = (ix + a) % n
+            for b in range(4):
+                y = (iy + b) % n
+                w = wx[a] * wy[b]
+                for c in range(4):
+                    total += w * wz[c] * mesh[x, y, (iz + c) % n]
+        out[p] = total
+    return out
+
+
+@numba.njit(error_model="numpy")
+def _runs(start, n, column, iz, reach, first, last):
+    """Runs of particles in the (2 reach + 1)^3 cells around cell (column, iz): how many runs, how many particles."""
+    runs, total = 0, 0
+    for a in range(-reach, reach + 1):
+        for b in range(-reach, reach + 1):
+            base = ((column // n + a) % n * n + (column + b) % n) * n
+            for wrap in range(-n, n + 1, n):
+                lo, hi = max(iz - reach + wrap, 0), min(iz + reach + 1 + wrap, n)
+                if hi > lo and start[base + hi] > start[base + lo]:
+                    first[runs], last[runs] = start[base + lo], start[base + hi]
+                    total += last[runs] - first[runs]
+                    runs += 1
+    return runs, total
+
+
+@numba.njit(fastmath=True, error_model="numpy")
+def _near(x, y, z, i0, i1, first, last, runs, unit, radius, index, place):
+    """Particles of the runs within `radius` of the box around particles i0..i1: their index, their place, their number.
+
+    Places are relative to particle i0 and, like the radius, in the unit of `unit`.
+    """
+    f = np.float32
+    low = (f(0), f(0), f(0))
+    high = low
+    for i in range(i0, i1):
+        d = (_offset(x[i], x[i0], unit), _offset(y[i], y[i0], unit), _offset(z[i], z[i0], unit))
+        low = (min(low[0], d[0]), min(low[1], d[1]), min(low[2], d[2]))
+        high = (max(high[0], d[0]), max(high[1], d[1]), max(high[2], d[2]))
+    count = 0
+    for k in range(runs):
+        for j in range(first[k], last[k]):
+            dx, dy, dz = _offset(x[j], x[i0], unit), _offset(y[j], y[i0], unit), _offset(z[j], z[i0], unit)
+            ex = max(max(low[0] - dx, dx - high[0]), f(0))
+            ey = max(max(low[1] - dy, dy - high[1]), f(0))
+            ez = max(max(low[2] - dz, dz - high[2]), f(0))
+            index[count] = j
+            place[0, count], place[1, count], place[2, count] = dx, dy, dz
+            count += ex * ex + ey * ey + ez * ez < radius * radius
+    return count
+
+
+@numba.njit(error_model="numpy")
+def _room(index, place, total):
+    """The buffers, or larger ones if `total` particles do not fit."""
+    if total < len(index):
+        return index, place
+    return np.empty(2 * total, np.int64), np.empty((len(place), 2 * total), np.float32)
+
+
+@numba.njit(fastmath=True, error_model="numpy")
+def _force_sum(near, count, x, y, z, h2, per_h2, per_h3):
+    """Short-range force of the first `count` particles (x, y, z, m) of `near` on a point."""
+    fx = np.float32(0)
+    fy = np.float32(0)
+    fz = np.float32(0)
+    xs, ys, zs, m = near[0, :count], near[1, :count], near[2, :count], near[3, :count]
+    for j in range(len(xs)):
+        dx, dy, dz = xs[j] - x, ys[j] - y, zs[j] - z
+        pull = m[j] * _force_over_r(dx * dx + dy * dy + dz * dz, h2, per_h2, per_h3)
+        fx += pull * dx
+        fy += pull * dy
+        fz += pull * dz
+    return fx, fy, fz
+
+
+@numba.njit(fastmath=True, error_model="numpy")
+def _force_and_scalar_sum(near, count, x, y, z, h2, per_h2, per_h3):
+    """The same, and the short-range sum of m / r^2."""
+    fx = np.float32(0)
+    fy = np.float32(0)
+    fz = np.float32(0)
+    scalar = np.float32(0)
+    xs, ys, zs, m = near[0, :count], near[1, :count], near[2, :count], near[3, :count]
+    for j in range(len(xs)):
+        dx, dy, dz = xs[j] - x, ys[j] - y, zs[j] - z
+        r2 = dx * dx + dy * dy + dz * dz
+        pull = m[j] * _force_over_r(r2, h2, per_h2, per_h3)
+        fx += pull * dx
+        fy += pull * dy
+        fz += pull * dz
+        scalar += m[j] * _short_inverse_square(r2, h2, per_h2)
+    return fx, fy, fz, scalar
+
+
+def gravity(
+    position: Tensor, mass: Tensor, wanted: Tensor, start: Tensor, n: int, unit: float, h2: float
+) -> Tensor:
+    """See `kernels`: short-range force on every sorted particle, and sum of m / r^2 at the `wanted` ones, (P, 4).
+
+    In units of mass / r_c^2. Cells must be r_c or wider.
+
+    Args:
+        unit: one fixed-point unit over r_c. h2: squared softening radius over r_c^2.
+    """
+    arrays = (position.numpy(), mass.numpy(), wanted.numpy(), start.numpy())
+    with numba.parallel_chunksize(n):
+        return torch.from_numpy(_gravity(*arrays, n, np.float32(unit), np.float32(h2)))
+
+
+@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
+def _gravity(position, m, wanted, start, n, unit, h2):
+    x, y, z = position[0], position[1], position[2]
+    out = np.zeros((len(m), 4), np.float32)
+    per_h2 = np.float32(1) / h2
+    per_h3 = per_h2 * np.sqrt(per_h2)
+    for column in numba.prange(n * n):
+        first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
+        index, near = _room(np.empty(0, np.int64), np.empty((4, 0), np.float32), 1024)
+        for iz in range(n):
+            i0, i1 = start[column * n + iz], start[column * n + iz + 1]
+            if i0 == i1:
+                continue
+            runs, total = _runs(start, n, column, iz, 1, first, last)
+            index, near = _room(index, near, total)
+            count = _near(x, y, z, i0, i1, first, last, runs, unit, np.float32(1), index, near)
+            for j in range(count):
+                near[3, j] = m[index[j]]
+            for i in range(i0, i1):
+                xi, yi, zi = _offset(x[i], x[i0], unit), _offset(y[i], y[i0], unit), _offset(z[i], z[i0], unit)
+                if wanted[i]:
+                    out[i, 0], out[i, 1], out[i, 2], out[i, 3] = _force_and_scalar_sum(
+                        near, count, xi, yi, zi, h2, per_h2, per_h3
+                    )
+                else:
+                    out[i, 0], out[i, 1], out[i, 2] = _force_sum(near, count, xi, yi, zi, h2, per_h2, per_h3)
+    return out
+
+
+@numba.njit(fastmath=True, error_model="numpy")
+def _density_sum(near, count, x, y, z, per_h):
+    """Sum of m W h^3 / norm over the first `count` particles (x, y, z, m) of `near`."""
+    total = np.float32(0)
+    xs, ys, zs, m = near[0, :count], near[1, :count], near[2, :count], near[3, :count]
+    for j in range(len(xs)):
+        dx, dy, dz = xs[j] - x, ys[j] - y, zs[j] - z
+        total += m[j] * _wendland(np.sqrt(dx * dx + dy * dy + dz * dz) * per_h)
+    return total
+
+
+def density(position: Tensor, mass: Tensor, h: Tensor, wanted: Tensor, start: Tensor, n: int, unit: float) -> Tensor:
+    """See `kernels`: sum_j m_j W(r_ij, h_i) h_i^3 / norm (P,) at the `wanted` sorted particles, zero at the others.
+
+    Args:
+        mass: (P,); 0 leaves a particle out. h: (P,) support radii, at most five cells. unit: one fixed-point unit, in
+            the unit of h.
+    """
+    arrays = (position.numpy(), mass.numpy(), h.numpy(), wanted.numpy(), start.numpy())
+    with numba.parallel_chunksize(n):
+        return torch.from_numpy(_density(*arrays, n, np.float32(unit)))
+
+
+@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
+def _density(position, m, h, wanted, start, n, unit):
+    x, y, z = position[0], position[1], position[2]
+    out = np.zeros(len(m), np.float32)
+    side = unit * np.float32(4294967296.0 / n)
+    for column in numba.prange(n * n):
+        first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
+        index, near = _room(np.empty(0, np.int64), np.empty((4, 0), np.float32), 1024)
+        for iz in range(n):
+            i0, i1 = start[column * n + iz], start[column * n + iz + 1]
+            widest = np.float32(0)
+            for i in range(i0, i1):
+                widest = max(widest, h[i]) if wanted[i] else widest
+            if widest == 0:
+                continue
+            runs, total = _runs(start, n, column, iz, int(np.ceil(widest / side)), first, last)
+            index, near = _room(index, near, total)
+            count = _near(x, y, z, i0, i1, first, last, runs, unit, widest, index, near)
+            for j in range(count):
+                near[3, j] = m[index[j]]
+            for i in range(i0, i1):
+                if wanted[i]:
+                    xi, yi, zi = _offset(x[i], x[i0], unit), _offset(y[i], y[i0], unit), _offset(z[i], z[i0], unit)
+                    out[i] = _density_sum(near, count, xi, yi, zi, np.float32(1) / h[i])
+    return out
+
+
+@numba.njit(fastmath=True, error_model="numpy")
+def _pressure_sum(near, count, me, hubble):
+    """Sums over the first `count` particles of `near`: acceleration, div v, curl v of `me`.
+
+    Rows of `near` and numbers of `me`: x, y, z, three velocities, c / rho, sound, rho, 1 / h, limiter.
+    """
+    f = np.float32
+    ax = f(0)
+    ay = f(0)
+    az = f(0)
+    div = f(0)
+    rx = f(0)
+    ry = f(0)
+    rz = f(0)
+    x, y, z, vx, vy, vz = me[0], me[1], me[2], me[3], me[4], me[5]
+    c_rho, sound, rho, per_h, limiter = me[6], me[7], me[8], me[9], me[10]
+    xs, ys, zs, us, vs = near[0, :count], near[1, :count], near[2, :count], near[3, :count], near[4, :count]
+    ws, c_rhos, sounds, rhos = near[5, :count], near[6, :count], near[7, :count], near[8, :count]
+    per_hs, limiters = near[9, :count], near[10, :count]
+    for j in range(len(xs)):
+        dx, dy, dz = x - xs[j], y - ys[j], z - zs[j]
+        dvx, dvy, dvz = vx - us[j], vy - vs[j], vz - ws[j]
+        r = np.sqrt(dx * dx + dy * dy + dz * dz)
+        slope_i = _wendland_slope(r, per_h)
+        slope = slope_i + _wendland_slope(r, per_hs[j])
+        vr = dvx * dx + dvy * dy + dvz * dz
+        friction = _viscosity(vr, r, hubble, sound + sounds[j], rho + rhos[j])
+        push = (c_rho + c_rhos[j] + (limiter + limiters[j]) * friction) * slope
+        ax += push * dx
+        ay += push * dy
+        az += push * dz
+        div += slope_i * vr
+        rx += slope_i * (dvy * dz - dvz * dy)
+        ry += slope_i * (dvz * dx - dvx * dz)
+        rz += slope_i * (dvx * dy - dvy * dx)
+    return ax, ay, az, div, rx, ry, rz
+
+
+def pressure(
+    position: Tensor, gas: Tensor, widest: Tensor, start: Tensor, n: int, unit: float, hubble: float
+) -> Tensor:
+    """See `kernels`: the sums of SPH over pairs of particles of mass one, in units of 10 norm, (P, 7).
+
+    Columns: sum (c_i / rho_i + c_j / rho_j + Pi_ij) grad W-bar (3), rho div v / 2 (1), rho curl v / 2 (3).
+
+    Args:
+        gas: (P, 8) columns: velocity (3), P / rho^2, speed of sound, density, 1 / h, half the strength alpha of the
+            viscosity; no support radius h is longer than a cell.
+        widest: (n^3,) largest h of the 3^3 cells around a cell.
+        unit: one fixed-point unit, in the unit of h. hubble: velocity of the Hubble flow over distance.
+    """
+    arrays = (position.numpy(), gas.numpy(), widest.numpy(), start.numpy())
+    with numba.parallel_chunksize(n):
+        return torch.from_numpy(_pressure(*arrays, n, np.float32(unit), np.float32(hubble)))
+
+
+@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
+def _pressure(position, gas, widest, start, n, unit, hubble):
+    x, y, z = position[0], position[1], position[2]
+    out = np.empty((len(gas), 7), np.float32)
+    for column in numba.prange(n * n):
+        first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
+        index, near = _room(np.empty(0, np.int64), np.empty((11, 0), np.float32), 1024)
+        me = np.empty(11, np.float32)
+        for iz in range(n):
+            c = column * n + iz
+            i0, i1 = start[c], start[c + 1]
+            if i0 == i1:
+                continue
+            runs, total = _runs(start, n, column, iz, 1, first, last)
+            index, near = _room(index, near, total)
+            count = _near(x, y, z, i0, i1, first, last, runs, unit, widest[c], index, near)
+            for j in range(count):
+                for d in range(8):
+                    near[3 + d, j] = gas[index[j], d]
+            for i in range(i0, i1):
+                me[0], me[1], me[2] = _offset(x[i], x[i0], unit), _offset(y[i], y[i0], unit), _offset(z[i], z[i0], unit)
+                me[3:] = gas[i]
+                out[i, 0], out[i, 1], out[i, 2], out[i, 3], out[i, 4], out[i, 5], out[i, 6] = _pressure_sum(
+                    near, count, me, hubble
+                )
+    return out

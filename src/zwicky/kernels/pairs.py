@@ -1,0 +1,95 @@
+"""The equation of one pair, in plain numbers of float32: compiled once for the CPU and once for CUDA.
+
+Lengths are in units of the cutoff r_c for gravity (`split`), of the box for SPH.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from zwicky.kernels.split import FORCE, SCALAR
+
+f = np.float32
+
+
+def equations(jit: Callable[[Callable], Any]) -> SimpleNamespace:
+    """All functions below, compiled by `jit`."""
+
+    @jit
+    def offset(u, v, unit):
+        """u - v of two fixed-point coordinates, through the nearest image, times `unit`."""
+        return f(np.int32(u - v)) * unit
+
+    @jit
+    def polynomial(c, x):
+        """Polynomial of degree 10 with coefficients c."""
+        p = f(c[10])
+        p = p * x + f(c[9])
+        p = p * x + f(c[8])
+        p = p * x + f(c[7])
+        p = p * x + f(c[6])
+        p = p * x + f(c[5])
+        p = p * x + f(c[4])
+        p = p * x + f(c[3])
+        p = p * x + f(c[2])
+        p = p * x + f(c[1])
+        return p * x + f(c[0])
+
+    @jit
+    def force_over_r(r2, h2, per_h2, per_h3):
+        """Short-range force of a unit mass over r; below h the mass is a sphere with density ~ (1 - r^2/h^2)^2.
+
+        r2, h2: squares of r and of the softening radius; per_h2 = 1 / h^2, per_h3 = 1 / h^3.
+        """
+        q2 = r2 * per_h2
+        soft = (f(4.375) - f(5.25) * q2 + f(1.875) * q2 * q2) * per_h3
+        per_r = f(1) / math.sqrt(max(r2, h2))
+        pull = (soft if r2 < h2 else per_r * per_r * per_r) - polynomial(FORCE, r2)
+        return pull if r2 < f(1) else f(0)
+
+    @jit
+    def short_inverse_square(r2, h2, per_h2):
+        """Short-range part of 1 / r^2, softened below h; zero for the particle itself."""
+        q2 = r2 * per_h2
+        near = (f(3) - f(3) * q2 + q2 * q2) * per_h2
+        value = (near if r2 < h2 else f(1) / max(r2, h2)) - polynomial(SCALAR, r2)
+        return value if (r2 < f(1)) & (r2 > f(0)) else f(0)
+
+    @jit
+    def wendland(q):
+        """Wendland C2 kernel without its norm 21 / (2 pi h^3): (1 - q)^4 (1 + 4 q)."""
+        t = max(f(1) - q, f(0))
+        t2 = t * t
+        return t2 * t2 * (f(1) + f(4) * q)
+
+    @jit
+    def wendland_slope(r, per_h):
+        """-dW/dr / r of the Wendland C2 kernel without 20 norm: (1 - q)^3 / h^5."""
+        t = max(f(1) - r * per_h, f(0))
+        per_h2 = per_h * per_h
+        return t * t * t * per_h2 * per_h2 * per_h
+
+    @jit
+    def viscosity(vr, r, hubble, sound, rho):
+        """Pi_ij / alpha = -v_sig w / (rho_i + rho_j), w = v.r / r + H r < 0, v_sig = c_i + c_j - 3 w.
+
+        sound, rho: sums over the two particles.
+        """
+        w = min(vr / max(r, f(1e-12)) + hubble * r, f(0))
+        return -w * (sound - f(3) * w) / rho
+
+    @jit
+    def pcs_weights(d):
+        """The four weights of the piecewise cubic spline, d cells above the second of the four mesh points."""
+        e = f(1) - d
+        w0 = e * e * e * f(1 / 6)
+        w3 = d * d * d * f(1 / 6)
+        w1 = f(2 / 3) - d * d + f(0.5) * d * d * d
+        return w0, w1, f(1) - w0 - w1 - w3, w3
+
+    return SimpleNamespace(**{k: v for k, v in locals().items() if k != "jit"})

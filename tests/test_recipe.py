@@ -24,6 +24,7 @@ box = 50.0
 seeds = [1]
 da = 0.1
 dlna = 0.2
+eta = 100.0
 mesh = 1
 
 [halos]
@@ -162,7 +163,7 @@ def test_every_stage_runs_and_leaves_its_artefact(finished):
     folder, stages = finished
     assert stages == ["simulate, seed 1", "halos, seed 1", "observe", "train", "evaluate"]
     assert {p.name for p in (folder / "run").iterdir()} == {"recipe.toml", "simulation-1", "maps.h5", "model", "report"}
-    assert {p.name for p in (folder / "run" / "simulation-1").iterdir()} == {"snapshot.hdf5", "halos.hdf5"}
+    assert {p.name for p in (folder / "run" / "simulation-1").iterdir()} == {"snapshot.hdf5", "halos.hdf5", "log.jsonl"}
     assert {p.name for p in (folder / "run" / "report").iterdir()} >= {"metrics.json", "table1.md", "power.png"}
 
 
@@ -233,7 +234,7 @@ def tell(now, done, total, remark):
         os.kill(os.getpid(), signal.SIGKILL)
 recipe.run_recipe(sys.argv[1], sys.argv[2], progress=tell)
 """
-DEATHS = (("simulate", 5), ("halos", 2), ("observe", 4), ("train", 1), ("evaluate", 1))
+DEATHS = (("simulate", 300), ("halos", 2), ("observe", 4), ("train", 1), ("evaluate", 1))
 
 
 def test_killed_in_every_stage_ends_in_the_same_bits(finished, tmp_path):

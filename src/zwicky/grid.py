@@ -116,8 +116,8 @@ def power_spectrum(
     the deposit is divided out. Shot noise is not subtracted.
     """
     n = delta_a.shape[0]
-    a = rfft(torch.from_numpy(delta_a))
-    b = a if delta_b is None else rfft(torch.from_numpy(delta_b))
+    a = rfft(torch.as_tensor(delta_a))
+    b = a if delta_b is None else rfft(torch.as_tensor(delta_b))
     kx, ky, kz = wavenumbers(n, box)
     k = torch.sqrt(kx**2 + ky**2 + kz**2)
     p = (a * b.conj()).real.double() * (box**3 / float(n) ** 6)

@@ -37,10 +37,8 @@ def run_of() -> Callable[[SimulationConfig], Run]:
 @pytest.fixture(scope="session")
 def linear_run():
     """2 x 32^3 particles in 450 Mpc/h from z = 49 to 0, with sigma8 = 0.2: linear to the end."""
-    cosmology = Cosmology(sigma8=0.2)
-    return evolve(
-        SimulationConfig(n=32, box=450.0, seed=3, fixed_amplitude=True, da=0.04, dlna=0.1, eta=100.0, cosmology=cosmology)
-    )
+    fixed = {"seed": 3, "fixed_amplitude": True, "cosmology": Cosmology(sigma8=0.2)}
+    return evolve(SimulationConfig(n=32, box=450.0, da=0.04, dlna=0.1, eta=100.0, **fixed))
 
 
 @pytest.fixture(scope="session")

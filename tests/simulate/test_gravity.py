@@ -5,18 +5,12 @@ import itertools
 import numba
 import numpy as np
 import pytest
+import torch
 from scipy.special import erfc
 
 from zwicky.grid import to_fixed
-from zwicky.simulate.gravity import (
-    FORCE,
-    PROLATE_C,
-    SCALAR,
-    SOFTENING_PER_EPSILON,
-    Gravity,
-    _prolate,
-    _split_table,
-)
+from zwicky.kernels.split import FORCE, PROLATE_C, SCALAR, prolate, split_table
+from zwicky.simulate.gravity import SOFTENING_PER_EPSILON, Gravity
 
 BOX = 32.0  # as many units as mesh points: one unit is a cell
 OMEGA_M, RHO = 0.3, 2.0
@@ -29,11 +23,11 @@ def solver(epsilon=0.02, mesh=32, high_pass=np.inf):
 
 def solve(gravity, x, mass, wanted=None):
     """Acceleration and psi / G of particles at x (P, 3) with masses in the unit of RHO, in the order of x."""
-    cells = gravity.sort(to_fixed(x, BOX))
-    m = (np.asarray(mass) / gravity.mass_unit).astype(np.float32)[cells.order]
-    wanted = np.ones(len(x), bool) if wanted is None else wanted
-    psi = cells.restore(gravity.scalar(cells, m, wanted[cells.order]))
-    return cells.restore(gravity.acceleration(cells, m)).astype(float), psi.astype(float)
+    cells = gravity.sort(torch.from_numpy(to_fixed(x, BOX)))
+    m = torch.from_numpy(np.asarray(mass) / gravity.mass_unit).float()[cells.order]
+    wanted = torch.from_numpy(np.ones(len(x), bool) if wanted is None else wanted)
+    force, psi = gravity.fields(cells, m, wanted[cells.order])
+    return cells.restore(force).double().numpy(), cells.restore(psi).double().numpy()
 
 
 def separations(x, y):
@@ -279,7 +273,7 @@ def horner(coefficients, s):
 
 def test_split_polynomials_equal_the_table():
     """F_long r_c^2 / s and Phi^2 / s^2, over their largest value, on [0, 1]."""
-    s, phi, dphi = (t[16:] for t in _split_table())
+    s, phi, dphi = (t[16:] for t in split_table())
     force = (phi / s**2 - dphi / s) / s
     assert np.abs(horner(FORCE, s) - force).max() < 1e-7 * force.max()
     scalar = (phi / s) ** 2
@@ -289,10 +283,10 @@ def test_split_polynomials_equal_the_table():
 def test_split_table_is_the_integral_of_the_prolate_function():
     """Independent Gauss-Legendre quadrature; short-range force and its slope end at the cutoff."""
     nodes, weights = np.polynomial.legendre.leggauss(64)
-    s, phi, dphi = _split_table()
-    whole = (weights * _prolate((nodes + 1) / 2)).sum() / 2
+    s, phi, dphi = split_table()
+    whole = (weights * prolate((nodes + 1) / 2)).sum() / 2
     for i in (100, 512, 900):
-        part = (weights * _prolate(s[i] * (nodes + 1) / 2)).sum() * s[i] / 2
+        part = (weights * prolate(s[i] * (nodes + 1) / 2)).sum() * s[i] / 2
         assert phi[i] == pytest.approx(part / whole, abs=1e-9)
     assert phi[-1] == 1
     assert 0 < dphi[-1] < 3.5e-3  # the step of the short-range force at r_c, over 1 / r_c^2
@@ -302,11 +296,11 @@ def test_split_table_is_the_integral_of_the_prolate_function():
 def test_mesh_filter_is_the_fourier_transform_of_the_prolate_function():
     """int_{-1}^{1} psi(s) cos(k s) ds ~ psi(k / c): the function is its own transform, band-limited to k < c."""
     nodes, weights = np.polynomial.legendre.leggauss(96)
-    values = _prolate(np.abs(nodes))
+    values = prolate(np.abs(nodes))
     zero = (weights * values).sum()
     for x in (0.1, 0.4, 0.7, 0.95):
         transform = (weights * values * np.cos(PROLATE_C * x * nodes)).sum() / zero
-        assert transform == pytest.approx(float(_prolate(np.array(x))), abs=1e-8)
+        assert transform == pytest.approx(float(prolate(np.array(x))), abs=1e-8)
 
 
 def test_a_mesh_too_coarse_and_a_softening_too_long_are_refused():

@@ -1,5 +1,6 @@
 """From a configuration to a snapshot: resuming, repeating, and what is refused."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -15,15 +16,14 @@ from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.run import SimulationConfig, simulate
 from zwicky.snapshots import read_snapshot
 
-SMALL = {"n": 8, "box": 8.0, "seed": 5, "da": 0.08, "dlna": 0.2, "softening": 0.1}
-STEPS = len(SimulationConfig(**SMALL).scale_factors()) - 1
+SMALL = {"n": 8, "box": 8.0, "seed": 5, "da": 0.08, "dlna": 0.2, "eta": 100.0, "softening": 0.1, "redshifts": (1.0,)}
 
 KILLED = """
 import os, signal, sys
 from zwicky.simulate.run import SimulationConfig, simulate
 
-def kill(step, steps, redshift):
-    if step == {kill_at}:
+def kill(done, total, redshift):
+    if redshift <= {kill_at}:
         os.kill(os.getpid(), signal.SIGKILL)
 
 simulate(SimulationConfig(**{config!r}), sys.argv[1], kill, checkpoint_seconds=0.0)
@@ -44,22 +44,46 @@ def datasets(path):
     return found
 
 
-def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path):
-    """SIGKILL after most of the steps; the resumed run makes only the remaining ones."""
-    kill_at = STEPS - 4
+@pytest.mark.parametrize("kill_at", [1.5, 1.0, 0.3])
+def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path, kill_at):
+    """SIGKILL before, at and after the snapshot at z = 1; the resumed run makes only the remaining steps."""
     script = KILLED.format(kill_at=kill_at, config=SMALL)
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=300, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.hdf5"]
-    steps = []
-    resumed = simulate(SimulationConfig(**SMALL), tmp_path, lambda *args: steps.append(args))
-    assert [s[0] for s in steps] == list(range(kill_at, STEPS + 1))
-    assert steps[-1][1:] == (STEPS, pytest.approx(0.0, abs=1e-12))
-    whole, parts = datasets(finished), datasets(resumed)
-    assert whole.keys() == parts.keys()
-    for name, values in whole.items():
-        np.testing.assert_array_equal(values, parts[name], err_msg=name)
-    assert [p.name for p in tmp_path.iterdir()] == ["snapshot.hdf5"]
+    earlier = {"snapshot-z1.000.hdf5"} if kill_at < 1 else set()
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.hdf5", "log.jsonl"} | earlier
+    seen = []
+    simulate(SimulationConfig(**SMALL), tmp_path, lambda *args: seen.append(args))
+    assert seen[0][2] <= kill_at
+    assert seen[-1] == (1000, 1000, pytest.approx(0.0, abs=1e-12))
+    assert {p.name for p in tmp_path.iterdir()} == {"snapshot.hdf5", "snapshot-z1.000.hdf5", "log.jsonl"}
+    for name in ("snapshot.hdf5", "snapshot-z1.000.hdf5"):
+        whole, parts = datasets(finished.parent / name), datasets(tmp_path / name)
+        assert whole.keys() == parts.keys()
+        for key, values in whole.items():
+            np.testing.assert_array_equal(values, parts[key], err_msg=key)
+    assert (tmp_path / "log.jsonl").read_text() == (finished.parent / "log.jsonl").read_text()
+
+
+def test_the_log_has_every_step_and_now_and_then_the_power(finished):
+    lines = [json.loads(line) for line in (finished.parent / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    assert [line["a"] for line in lines] == sorted(line["a"] for line in lines)
+    assert {0.5, 1.0} <= {line["a"] for line in lines}
+    assert all(line["momentum"] < 1e-5 for line in lines)
+    assert len([line for line in lines if "k" in line]) > 10
+    config, particles = SimulationConfig(**SMALL), read_snapshot(finished)
+    species = (particles.gas, particles.dark_matter)
+    kinetic = sum(0.5 * (s.masses * (s.velocities.astype(float) ** 2).sum(1)).sum() for s in species)
+    assert lines[-1]["kinetic"] == pytest.approx(kinetic, rel=1e-5)
+    last = next(line for line in reversed(lines) if "k" in line)
+    grown = float(config.cosmology.growth(last["a"]) / config.cosmology.growth(lines[0]["a"])) ** 2
+    first = next(line for line in lines if "k" in line)
+    assert 0.2 * grown < last["dark_matter"][0] / first["dark_matter"][0] < 5 * grown
+
+
+def test_a_snapshot_on_the_way_has_its_redshift(finished):
+    assert read_snapshot(finished.parent / "snapshot-z1.000.hdf5").redshift == pytest.approx(1.0, rel=1e-12)
 
 
 def test_repeating_a_finished_run_makes_no_step(finished):
@@ -78,8 +102,8 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
     class Stop(Exception):  # noqa: N818
         pass
 
-    def stop(step, *_):
-        if step == 3:
+    def stop(done, *_):
+        if done > 100:
             raise Stop
 
     with pytest.raises(Stop):
@@ -118,10 +142,10 @@ def test_a_snapshot_holds_all_matter_at_the_redshift_asked_for(finished):
 @pytest.mark.parametrize(
     "wrong",
     [{"n": 4}, {"box": 0.0}, {"redshift_end": 60.0}, {"redshift_end": -0.5}, {"da": 0.0}, {"dlna": 1.0},
-     {"softening": 0.0}, {"mesh": 0}],
+     {"softening": 0.0}, {"mesh": 0}, {"eta": 0.0}, {"redshifts": (60.0,)}],
 )
 def test_what_cannot_be_simulated_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"need|must obey"):
+    with pytest.raises(ValueError, match=r"need|must obey|must lie"):
         SimulationConfig(**SMALL | wrong)
 
 

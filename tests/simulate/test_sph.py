@@ -3,6 +3,7 @@
 import numba
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import quad
 
 from zwicky.grid import sort_into_cells, to_fixed
@@ -14,23 +15,33 @@ BOX, CELLS = 10.0, 10  # a cell of the lists is one unit wide
 def density(x, mass, h, wanted=None, n=CELLS):
     """`sph.density` in the order of x."""
     cells = sph_cells(x, n)
-    wanted = np.ones(len(x), bool) if wanted is None else wanted
-    m, support = (np.asarray(v, np.float32)[cells.order] for v in (mass, h))
-    return cells.restore(sph.density(cells, m, support, wanted[cells.order], BOX))
+    wanted = torch.from_numpy(np.ones(len(x), bool) if wanted is None else wanted)
+    m, support = (float32(v)[cells.order] for v in (mass, h))
+    return cells.restore(sph.density(cells, m, support, wanted[cells.order], BOX)).numpy()
+
+
+def float32(values):
+    """A tensor of float32."""
+    return torch.from_numpy(np.array(values, np.float32))
 
 
 def sph_cells(x, n=CELLS):
     """Neighbour lists."""
-    return sort_into_cells(to_fixed(x, BOX), n)
+    return sort_into_cells(torch.from_numpy(to_fixed(x, BOX)), n)
 
 
-def acceleration(x, velocity, mass, specific, rho, h, hubble=0.0, alpha=0.0, n=CELLS):
+def acceleration(x, velocity, mass, specific, rho, h, hubble=0.0, alpha=0.0, n=CELLS // 2):
+    """The acceleration of `sph.pressure_acceleration` in the order of x; alpha for all or (P,)."""
+    return both(x, velocity, mass, specific, rho, h, hubble, alpha, n)[0]
+
+
+def both(x, velocity, mass, specific, rho, h, hubble=0.0, alpha=0.0, n=CELLS // 2):
     """`sph.pressure_acceleration` in the order of x."""
     cells = sph_cells(x, n)
-    c, r, s = (np.asarray(v, np.float32)[cells.order] for v in (specific, rho, h))
-    v = np.ascontiguousarray(np.asarray(velocity, np.float32)[cells.order].T)
-    out = sph.pressure_acceleration(cells, v, mass, c, r, s, BOX, hubble, alpha)
-    return cells.restore(out).astype(float)
+    c, r, s, a = (float32(np.broadcast_to(v, len(x)))[cells.order] for v in (specific, rho, h, alpha))
+    v = float32(velocity)[cells.order].T
+    out = sph.pressure_acceleration(cells, v, mass, c, r, s, BOX, hubble, a)
+    return [cells.restore(o).double().numpy() for o in out]
 
 
 def separations(x):
@@ -64,7 +75,8 @@ def slow_acceleration(x, velocity, mass, specific, rho, h, hubble, alpha):
     slope = 0.5 * (wendland_slope(r, h[:, None]) + wendland_slope(r, h[None]))
     w = np.minimum(((velocity[:, None] - velocity[None]) * d).sum(axis=2) / safe + hubble * r, 0)
     signal = np.sqrt(specific)[:, None] + np.sqrt(specific)[None] - 3 * w
-    viscous = -alpha / 2 * signal * w / (0.5 * (rho[:, None] + rho[None]))
+    a = np.broadcast_to(alpha, len(x))
+    viscous = -(a[:, None] + a[None]) / 4 * signal * w / (0.5 * (rho[:, None] + rho[None]))
     pair = (specific / rho)[:, None] + (specific / rho)[None] + viscous
     return -mass * ((pair * slope / safe)[:, :, None] * d).sum(axis=1)
 
@@ -88,7 +100,7 @@ def test_density_equals_the_direct_sum_with_long_and_short_support_side_by_side(
 
 
 def test_density_of_the_coarsest_lists_equals_the_direct_sum():
-    """Five cells along a side, each reach of two seeing the whole box once."""
+    """Five cells along a side, a reach of two sees the whole box once."""
     x, h, rng = clustered(1)
     mass = rng.uniform(0, 2, len(x))
     np.testing.assert_allclose(density(x, mass, 2 * h, n=5), slow_density(x, mass, 2 * h), rtol=2e-5)
@@ -127,13 +139,13 @@ def test_pressure_force_equals_the_direct_sum_and_keeps_momentum(alpha, hubble):
     velocity, specific, rho = rng.normal(size=(len(x), 3)), rng.uniform(0.1, 3, len(x)), rng.uniform(0.5, 5, len(x))
     got = acceleration(x, velocity, 0.3, specific, rho, h, hubble, alpha)
     expected = slow_acceleration(x, velocity, 0.3, specific, rho, h, hubble, alpha)
-    np.testing.assert_allclose(got, expected, atol=2e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(got, expected, atol=8e-6 * np.abs(expected).max())
     assert np.linalg.norm(got.sum(axis=0)) < 1e-6 * np.linalg.norm(got, axis=1).sum()
 
 
-def test_a_wide_particle_pushes_narrow_ones_two_cells_away():
+def test_a_wide_particle_pushes_narrow_ones_a_cell_away():
     """The support of the neighbour counts: only one of the two has a kernel that reaches."""
-    x = np.array([[5.05, 5.5, 5.5], [6.95, 5.5, 5.5]])  # two cells apart, 1.9 units
+    x = np.array([[5.05, 5.5, 5.5], [6.95, 5.5, 5.5]])  # in neighbouring cells, 1.9 units apart
     args = (np.zeros((2, 3)), 1.0, np.ones(2), np.ones(2), np.array([0.2, 1.99]))
     got, expected = acceleration(x, *args), slow_acceleration(x, *args, 0.0, 0.0)
     assert expected[0, 0] < 0 < expected[1, 0]
@@ -185,14 +197,29 @@ def test_viscosity_dissipates():
     assert np.linalg.norm(torque.sum(axis=0)) < 1e-5 * np.linalg.norm(torque, axis=1).sum()
 
 
+@pytest.mark.parametrize(("motion", "limiter"), [("squeeze", 1.0), ("turn", 0.0), ("shear", 0.0), ("both", 0.6)])
+def test_viscosity_is_weak_where_gas_turns_more_than_it_is_squeezed(motion, limiter):
+    """v = -(x, y, z) has div -3; v = (-y, x, 0) has curl 2; a shear of the first kind has curl 1 and no div."""
+    x = lattice()
+    d = x - BOX / 2
+    turn = np.stack([-d[:, 1], d[:, 0], 0 * d[:, 0]], 1)
+    shear = np.stack([d[:, 1], 0 * d[:, 0], 0 * d[:, 0]], 1)
+    v = {"squeeze": -d, "turn": turn, "shear": shear, "both": turn - d}[motion]
+    h = np.full(len(x), np.cbrt(sph.N_NEIGHBOURS / (4 / 3 * np.pi)) * BOX / 20)
+    found = both(x, v, 1.0, np.full(len(x), 1e-4), np.full(len(x), 20**3 / BOX**3), h, n=8)[1]
+    inside = (np.abs(d) < BOX / 2 - 1.5).all(axis=1)
+    np.testing.assert_allclose(found[inside], limiter, atol=0.02)
+
+
 def test_support_radius_settles_where_it_holds_the_number_of_neighbours():
     x = lattice()
     mass, rho0 = 2.0, 2.0 * 20**3 / BOX**3
     h = np.full(len(x), 0.6, np.float32)
     for _ in range(6):
-        h = sph.next_support_radius(h, density(x, np.full(len(x), mass), h, n=8), mass, 0.1, 2.0)
+        rho = float32(density(x, np.full(len(x), mass), h, n=8))
+        h = sph.next_support_radius(float32(h), rho, mass, 0.1, 2.0).numpy()
     np.testing.assert_allclose(4 / 3 * np.pi * h**3 * rho0 / mass, sph.N_NEIGHBOURS, rtol=0.1)
-    clipped = sph.next_support_radius(np.array([1.0, 1.0]), np.array([1e-9, 1e9]), mass, 0.1, 2.0)
+    clipped = sph.next_support_radius(torch.ones(2), torch.tensor([1e-9, 1e9]), mass, 0.1, 2.0)
     np.testing.assert_allclose(clipped, [2.0, 0.1], rtol=1e-6)
 
 

@@ -14,17 +14,8 @@ from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
 from zwicky.io import UserError, require_file
+from zwicky.simulate.output import in_our_units
 from zwicky.simulate.state import Particles, Species
-from zwicky.units import MPC, MSUN
-
-_CGS = {  # what one of our units is in CGS, and the power of a that makes it comoving
-    "Coordinates": (MPC, 1),
-    "Velocities": (1e5, 0),
-    "Masses": (MSUN, 0),
-    "SmoothingLength": (MPC, 1),
-    "Density": (MSUN / MPC**3, -3),
-    "Temperature": (1.0, 0),
-}
 
 
 def read_snapshot(path: str | Path) -> Particles:
@@ -106,6 +97,5 @@ def _column(data: h5py.Dataset, name: str, a: float, h: float, path: Path) -> ND
 
 def _factor(data: h5py.Dataset, name: str, a: float, h: float) -> float:
     """From stored values to our comoving units."""
-    cgs, comoving = _CGS[name]
-    physical = float(data.attrs["to_cgs"]) * a ** float(data.attrs["a_scaling"]) * h ** float(data.attrs["h_scaling"])
-    return physical / cgs / a**comoving
+    to_cgs, a_scaling, h_scaling = (float(data.attrs[k]) for k in ("to_cgs", "a_scaling", "h_scaling"))
+    return in_our_units(name, to_cgs, a_scaling, h_scaling, a, h)

@@ -12,7 +12,7 @@ from zwicky.dataset.build import ObserveConfig, build_maps
 from zwicky.dataset.store import open_maps
 from zwicky.halos import write_halos
 from zwicky.io import UserError
-from zwicky.simulate.run import write_snapshot
+from zwicky.simulate.output import write_snapshot
 from zwicky.simulate.state import Particles, Species
 
 BOX, BALLS, P = 40.0, 9, 300

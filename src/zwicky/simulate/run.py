@@ -24,9 +24,9 @@ from zwicky.io import UserError, append_jsonl, atomic_path, keep_jsonl_until, re
 from zwicky.simulate.gravity import Gravity
 from zwicky.simulate.initial import initial_conditions, linear_modes
 from zwicky.simulate.integrate import State, Steps, Universe, advance, begin, final_gas
+from zwicky.simulate.output import write_snapshot
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.state import Particles, Species
-from zwicky.units import MPC, MSUN
 
 PRESETS = {"n64": (64, 31.25), "n128": (128, 62.5), "n256": (256, 125.0), "n512": (512, 250.0), "n1024": (1024, 500.0)}
 LOG_POWER = 0.1  # ln a between two power spectra in the log
@@ -144,7 +144,7 @@ def simulate(
         if progress:
             progress(round(1000 * (state.a - first) / (end - first)), 1000, 1 / state.a - 1)
         if state.a in outputs:
-            write_snapshot(to_particles(config, universe, state), folder / outputs[state.a], config)
+            write_snapshot(to_particles(config, universe, state), folder / outputs[state.a], _identity(config))
         if time.monotonic() - saved > checkpoint_seconds and state.a < end:
             _save(config, state, checkpoint)
             saved = time.monotonic()
@@ -244,53 +244,3 @@ def _load(config: SimulationConfig, path: Path, device: str) -> State:
         fields = {name: f[name][()] for name in State.__dataclass_fields__}
     tensors = {k: torch.from_numpy(v).to(device) for k, v in fields.items() if np.ndim(v)}
     return State(**fields | tensors | {"a": float(fields["a"]), "step": int(fields["step"])})
-
-
-_UNITS = {  # dataset: (unit for people, to CGS, power of a, power of h)
-    "Coordinates": ("Mpc", MPC, 1, 0),
-    "Velocities": ("km/s", 1e5, 0, 0),
-    "Masses": ("Msun", MSUN, 0, 0),
-    "SmoothingLength": ("Mpc", MPC, 1, 0),
-    "Density": ("Msun/Mpc3", MSUN / MPC**3, -3, 0),
-    "Temperature": ("K", 1.0, 0, 0),
-}
-
-
-def write_snapshot(particles: Particles, path: str | Path, config: SimulationConfig | None = None) -> None:
-    """Write `particles` as HDF5 with the groups of GADGET-4 and a unit on every data set.
-
-    PartType0 is gas, PartType1 dark matter. Coordinates and SmoothingLength (the kernel's support radius) are comoving,
-    Velocities peculiar; there are no factors of h.
-    """
-    c = particles.cosmology
-    with atomic_path(path) as part, h5py.File(part, "w") as f:
-        counts = np.array([len(particles.gas), len(particles.dark_matter), 0, 0, 0, 0])
-        header = f.create_group("Header")
-        header.attrs.update(
-            NumPart_ThisFile=counts, NumPart_Total=counts, NumPart_Total_HighWord=np.zeros(6, int),
-            MassTable=np.zeros(6), Time=particles.scale_factor, Redshift=particles.redshift, BoxSize=particles.box,
-            NumFilesPerSnapshot=1, Omega0=c.omega_m, OmegaLambda=c.omega_l, OmegaBaryon=c.omega_b, HubbleParam=c.h,
-        )
-        f.create_group("Cosmology").attrs.update(c.as_dict())
-        f.create_group("Origin").attrs.update(particles.origin)
-        f.create_group("Units").attrs.update(
-            UnitLength_in_cm=_UNITS["Coordinates"][1], UnitMass_in_g=_UNITS["Masses"][1], UnitVelocity_in_cm_per_s=1e5
-        )
-        if config:
-            f.create_group("Config").attrs["json"] = _identity(config)
-        for group, species in (("PartType0", particles.gas), ("PartType1", particles.dark_matter)):
-            _write_species(f.create_group(group), species)
-
-
-def _write_species(group: h5py.Group, species: Species) -> None:
-    columns = {
-        "Coordinates": species.positions, "Velocities": species.velocities, "Masses": species.masses,
-        "SmoothingLength": species.support_radius, "Density": species.density, "Temperature": species.temperature,
-    }
-    for name, values in columns.items():
-        if values is None:
-            continue
-        unit, cgs, a_power, h_power = _UNITS[name]
-        data = group.create_dataset(name, data=values)
-        data.attrs.update(unit=unit, to_cgs=cgs, a_scaling=a_power, h_scaling=h_power)
-    group["ParticleIDs"] = np.arange(len(species), dtype=np.uint64)

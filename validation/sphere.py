@@ -4,14 +4,16 @@
 
 The gas starts at rest with the density of the model (DPP pressure, thermal fraction) out to six R500c, its temperature
 is looked up in the map T(rho, psi) at the matter density and psi of the halo. Prints gas density over the model's in
-shells of r / R500c after each dynamical time (R500c^3 / G M500c)^(1/2), and the speed of the gas over the circular speed.
+shells of r / R500c after each dynamical time (R500c^3 / G M500c)^(1/2), and the speed of the gas over the circular one.
 """
 
 import argparse
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
+from scipy.integrate import cumulative_trapezoid
 
 from zwicky.cosmology import Cosmology
 from zwicky.grid import TWO32, from_fixed, sort_into_cells, to_fixed
@@ -28,7 +30,8 @@ class Sphere:
 
     def __init__(self, model, m200c=4e14, particles=30000, softening=0.04):
         c = Cosmology()
-        halo = {k: v[np.argmin(np.abs(_halo_grid(c, 1.0)["m200c"][:, 0] - m200c))] for k, v in _halo_grid(c, 1.0).items()}
+        halos = _halo_grid(c, 1.0)
+        halo = {k: v[np.argmin(np.abs(halos["m200c"][:, 0] - m200c))] for k, v in halos.items()}
         self.r_s, self.rho_s = (float(halo[k][0]) for k in ("r_s", "rho_s"))
         self.r500 = float(halo["r500c"][0]) / MPC
         self.model, self.map = model, temperature_map(model, c, 1.0)
@@ -38,7 +41,7 @@ class Sphere:
         self.profile = lambda x, s=tuple(scales): hydrostatic(model, x * MPC, *s)
         rho = self.profile(r)["rho_gas"] / MSUN * MPC**3
         shells = 4 * np.pi * r**2 * rho
-        mass = np.concatenate([[4 / 3 * np.pi * r[0] ** 3 * rho[0]], np.diff(r) * (shells[1:] + shells[:-1]) / 2]).cumsum()
+        mass = 4 / 3 * np.pi * r[0] ** 3 * rho[0] + cumulative_trapezoid(shells, r, initial=0)
         self.radius_of_mass = lambda m: np.interp(m, mass, r)
         self.mass_inside = lambda x: np.interp(x, r, mass)
         self.box = 2.5 * OUTER * self.r500
@@ -138,8 +141,9 @@ def main():
     o = parser.parse_args()
     model = replace(PressureModel(), closure=o.closure, viscosity=o.viscosity, balsara=not o.no_balsara)
     sphere = Sphere(model, particles=o.particles)
-    print(f"{len(sphere.h)} particles, {int((sphere.radii()[1] < sphere.r500).sum())} inside R500c = {sphere.r500:.2f} Mpc")
-    print("r/R500c ", *(f"{np.sqrt(a * b):6.2f}" for a, b in zip(EDGES[:-1], EDGES[1:], strict=True)))
+    inside = int((sphere.radii()[1] < sphere.r500).sum())
+    print(f"{len(sphere.h)} particles, {inside} inside R500c = {sphere.r500:.2f} Mpc")
+    print("r/R500c ", *(f"{np.sqrt(a * b):6.2f}" for a, b in pairwise(EDGES)))
 
     def report(k):
         density, speed = sphere.shells()

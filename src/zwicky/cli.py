@@ -127,13 +127,17 @@ def simulate(
     particles: Annotated[int | None, typer.Option(help="Particles of each species along a side.")] = None,
     box: Annotated[float | None, typer.Option("--box", help="Comoving side [Mpc/h].")] = None,
     redshift: Annotated[float, typer.Option("--redshift", help="Redshift of the snapshot.")] = 0.0,
+    redshifts: Annotated[str, typer.Option("--redshifts", help="Of further snapshots, comma-separated.")] = "",
+    cluster: Annotated[float, typer.Option("--cluster", help="M200m [Msun] of a cluster to plant.")] = 0.0,
     closure: Annotated[str, typer.Option("--closure", help="viscous or inviscid gas.")] = "viscous",
+    device: Device = "cpu",
     dry_run: DryRun = False,
 ) -> None:
     """Simulate dark matter and gas in a box and write OUT/snapshot.hdf5.
 
     Example: zwicky simulate --preset n64 --seed 1 --out run1
     """
+    from zwicky.device import choose_device
     from zwicky.simulate.pressure import PressureModel
     from zwicky.simulate.run import PRESETS, SimulationConfig
     from zwicky.simulate.run import simulate as run
@@ -144,12 +148,16 @@ def simulate(
     with _user_errors():
         config = SimulationConfig(
             particles if particles is not None else n, box if box is not None else side, seed,
-            redshift_end=redshift, pressure=PressureModel(closure=closure),
+            cluster=cluster, redshift_end=redshift, redshifts=_numbers(redshifts, "--redshifts"),
+            pressure=PressureModel(closure=closure),
         )
     if dry_run:
         return _show(config)
     with _user_errors(), _bars() as tell:
-        path = run(config, out_folder, lambda done, total, z: tell("simulate", done, total, f"z = {z:.2f}"))
+        path = run(
+            config, out_folder, lambda done, total, z: tell("simulate", done, total, f"z = {z:.2f}"),
+            device=choose_device(device).type,
+        )
     out.print(f"{path}", highlight=False)
 
 
@@ -253,6 +261,13 @@ def _integers(text: str, option: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise UserError(f"{option} takes whole numbers separated by commas, not {text!r}.") from error
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise UserError(f"{option} takes numbers separated by commas, not {text!r}.") from error
 
 
 def _remark(latest: dict[str, float]) -> str:

@@ -161,7 +161,7 @@ def run_recipe(path: str | Path, folder: str | Path, device: str = "cpu", progre
         if progress:
             progress(stage, done, total, remark)
 
-    pairs = [_simulate_stage(c, folder / f"simulation-{c.seed}", recipe, tell) for c in recipe.simulations]
+    pairs = [_simulate_stage(c, folder / f"simulation-{c.seed}", recipe, device, tell) for c in recipe.simulations]
     maps = folder / "maps.h5"
     if not maps.exists():
         build_maps(pairs, maps, recipe.observe, lambda done, total: tell("observe", done, total))
@@ -172,10 +172,10 @@ def run_recipe(path: str | Path, folder: str | Path, device: str = "cpu", progre
 
 
 def _simulate_stage(
-    config: SimulationConfig, folder: Path, recipe: Recipe, tell: Callable[..., None]
+    config: SimulationConfig, folder: Path, recipe: Recipe, device: str, tell: Callable[..., None]
 ) -> tuple[Path, Path]:
     name = f"simulate, seed {config.seed}"
-    snapshot = simulate(config, folder, lambda done, total, z: tell(name, done, total, f"z = {z:.2f}"))
+    snapshot = simulate(config, folder, lambda done, total, z: tell(name, done, total, f"z = {z:.2f}"), device=device)
     halos = folder / "halos.hdf5"
     if not halos.exists():
         found = find_halos(

@@ -6,7 +6,7 @@ import torch
 
 from zwicky.cosmology import Cosmology
 from zwicky.grid import irfft, power_spectrum, wavenumbers
-from zwicky.simulate.initial import displacements, initial_conditions, linear_modes
+from zwicky.simulate.initial import PEAK, displacements, initial_conditions, linear_modes, plant_cluster
 
 COSMOLOGY = Cosmology()
 N, BOX = 16, 60.0
@@ -72,6 +72,62 @@ def test_gaussian_modes_have_the_power_of_theory_within_sample_variance():
     k, p, modes = power_spectrum(irfft(random_modes(n=n).to(torch.complex64)), BOX, pcs=False)
     theory = COSMOLOGY.linear_power(k, 0.02)
     assert np.abs((p / theory - 1) / np.sqrt(2 / modes))[1:].max() < 4  # the first bin is too wide for its mean k
+
+
+MASS = 3e14  # Lagrangian radius 12.1 Mpc, a fifth of BOX
+
+
+def planted(seed, a=0.02, n=N, mass=MASS):
+    return plant_cluster(random_modes(a, n, seed=seed), COSMOLOGY, BOX, a, 1.0, mass)
+
+
+def smoothed(modes, n=N):
+    """Density contrast in a top hat of the Lagrangian radius, around every mesh point."""
+    x = torch.sqrt(sum(c**2 for c in wavenumbers(n, BOX))) * np.cbrt(3 * MASS / (4 * np.pi * COSMOLOGY.rho_mean))
+    x[0, 0, 0] = 1.0
+    return torch.fft.irfftn(modes * 3 * (torch.sin(x) - x * torch.cos(x)) / x**3, s=(n, n, n))
+
+
+@pytest.mark.parametrize("n", [N, 17])
+def test_a_planted_peak_has_its_height_and_is_flat_at_the_centre(n):
+    a, c = 0.02, n // 2
+    modes = planted(1, n=n) / (PEAK * float(COSMOLOGY.growth(a) / COSMOLOGY.growth(1.0)))
+    field = smoothed(modes, n)
+    assert float(field[c, c, c]) == pytest.approx(1.0, rel=1e-9)
+    for axis, k in enumerate(wavenumbers(n, BOX)):
+        slope = smoothed(without_nyquist(modes) * 1j * k if n % 2 == 0 else modes * 1j * k, n)
+        assert abs(float(slope[c, c, c])) < 1e-6 * float(slope.std())
+        assert float(field.roll(1, axis)[c, c, c]) < 1
+        assert float(field.roll(-1, axis)[c, c, c]) < 1
+
+
+def test_planting_what_is_there_changes_nothing():
+    once = planted(2)
+    again = plant_cluster(once, COSMOLOGY, BOX, 0.02, 1.0, MASS)
+    assert float((again - once).abs().max()) < 1e-9 * float(once.abs().max())
+
+
+def test_planted_fields_have_the_conditional_mean_and_variance():
+    """Over seeds, of the smoothed field: mean xi(r) / xi(0) of the peak, variance that falls to zero at the centre."""
+    free = torch.stack([smoothed(random_modes(seed=s)) for s in range(60)])
+    bound = torch.stack([smoothed(planted(s)) for s in range(60)])
+    peak, c = float(bound[0, N // 2, N // 2, N // 2]), N // 2
+    variance = float(free.var())
+    assert float(bound.mean(0)[c, c, c + 1]) == pytest.approx(peak * float(xi_of(1)) / float(xi_of(0)), rel=0.05)
+    assert float(bound.var(0)[c, c, c]) < 1e-12 * variance
+    far = bound[:, 0, 0, 0]
+    assert float(far.var()) == pytest.approx(variance, rel=0.6)
+
+
+def xi_of(shift):
+    """Correlation of the smoothed field at `shift` mesh points along z: the transform of its power."""
+    x = torch.sqrt(sum(c**2 for c in wavenumbers(N, BOX)))
+    x[0, 0, 0] = 1.0
+    power = torch.from_numpy(COSMOLOGY.linear_power(x.numpy(), 0.02))
+    power[0, 0, 0] = 0.0
+    x = x * np.cbrt(3 * MASS / (4 * np.pi * COSMOLOGY.rho_mean))
+    window = 3 * (torch.sin(x) - x * torch.cos(x)) / x**3
+    return torch.fft.irfftn(power * window**2, s=(N, N, N))[0, 0, shift]
 
 
 def test_the_seed_alone_decides_the_modes():

@@ -5,6 +5,9 @@
 
 Dark matter starts on a cubic lattice and gas on the same lattice moved by half a cell along each axis, both displaced
 by the same field, evaluated at their own sites, so that neither species leads the other.
+
+A cluster can be planted: the modes are changed, as little as their statistics allow, so that the density smoothed over
+its Lagrangian radius has a peak at the centre of the box (Hoffman & Ribak 1991).
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
 from zwicky.grid import wavenumbers
+
+PEAK = 1.686  # linear density contrast, extrapolated to the end, of what becomes a cluster inside R200m
 
 
 def linear_modes(
@@ -30,12 +35,43 @@ def linear_modes(
     noise = torch.fft.rfftn(torch.from_numpy(rng.standard_normal((n, n, n))))
     if fixed_amplitude:
         noise = noise / noise.abs().clamp_min(1e-30) * n**1.5
+    return noise * torch.sqrt(_power(cosmology, box, n, a)[1] * (n**3 / box**3))
+
+
+def _power(cosmology: Cosmology, box: float, n: int, a: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Wavenumbers |k| and linear power of the modes of a mesh; both are harmless at k = 0."""
     kx, ky, kz = wavenumbers(n, box)
     k = torch.sqrt(kx**2 + ky**2 + kz**2)
     k[0, 0, 0] = 1.0
     power = torch.from_numpy(cosmology.linear_power(k.numpy(), a))
     power[0, 0, 0] = 0.0
-    return noise * torch.sqrt(power * (n**3 / box**3))
+    return k, power
+
+
+def plant_cluster(
+    modes: torch.Tensor, cosmology: Cosmology, box: float, a: float, a_end: float, mass: float
+) -> torch.Tensor:
+    """Modes at scale factor a, constrained to grow a cluster of M200m = mass [Msun] at the centre of the box at a_end.
+
+    The density contrast in a top hat of the radius that holds this mass at the mean density has the value PEAK, scaled
+    by linear growth, and no gradient. Every other property of the peak, and the rest of the box, is as random as the
+    modes were.
+    """
+    n = modes.shape[0]
+    x, power = _power(cosmology, box, n, a)
+    x = x * (3 * mass / (4 * np.pi * cosmology.rho_mean)) ** (1 / 3)
+    window = 3 * (torch.sin(x) - x * torch.cos(x)) / x**3
+    filters = [window, *(1j * k * window for k in _derivative_wavenumbers(n, box))]
+    to_centre = _shift_phase(n, n // 2)
+
+    def measured(m: torch.Tensor) -> torch.Tensor:
+        return torch.stack([_real(m * f)[n // 2, n // 2, n // 2] for f in filters])
+
+    responses = [power * torch.conj(f * to_centre) for f in filters]
+    wanted = torch.zeros(4, dtype=torch.float64)
+    wanted[0] = PEAK * float(cosmology.growth(a) / cosmology.growth(a_end))
+    change = torch.linalg.solve(torch.stack([measured(r) for r in responses], 1), wanted - measured(modes))
+    return modes + sum(c * r for c, r in zip(change, responses, strict=True))
 
 
 def displacements(modes: torch.Tensor, box: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,7 +97,7 @@ def initial_conditions(
     speed = expansion * (float(cosmology.growth_rate(a)) * psi1 + float(cosmology.growth_rate2(a)) * ratio * psi2)
     positions, momenta = [], []
     for shift in (0.0, 0.5):
-        phase = _half_cell_phase(n, shift)
+        phase = _shift_phase(n, shift)
         lattice = (np.indices((n, n, n)).reshape(3, -1).T + shift) * (box / n)
         positions.append(lattice + _at_sites(move * phase))
         momenta.append(_at_sites(speed * phase))
@@ -84,7 +120,7 @@ def _squared(k: list[torch.Tensor]) -> torch.Tensor:
     return k2
 
 
-def _half_cell_phase(n: int, shift: float) -> torch.Tensor:
+def _shift_phase(n: int, shift: float) -> torch.Tensor:
     """exp(i k . s) for sites moved by `shift` cells along each axis."""
     mx, my, mz = wavenumbers(n, float(n))
     return torch.exp(1j * shift * (mx + my + mz))

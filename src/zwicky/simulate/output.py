@@ -83,7 +83,7 @@ def _stored_unit(name: str, a: float, h: float) -> float:
 
 
 def _write_species(group: h5py.Group, species: Species, a: float, h: float) -> None:
-    columns = {
+    columns: dict[str, NDArray[np.floating] | None] = {
         "Coordinates": species.positions, "Velocities": species.velocities, "Masses": species.masses,
         "SmoothingLength": species.support_radius, "Density": species.density, "Temperature": species.temperature,
     }

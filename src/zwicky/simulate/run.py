@@ -22,7 +22,7 @@ from zwicky.cosmology import Cosmology
 from zwicky.grid import density_contrast, from_fixed, power_spectrum, to_fixed
 from zwicky.io import UserError, append_jsonl, atomic_path, keep_jsonl_until, require_writable
 from zwicky.simulate.gravity import Gravity
-from zwicky.simulate.initial import initial_conditions, linear_modes
+from zwicky.simulate.initial import initial_conditions, linear_modes, plant_cluster
 from zwicky.simulate.integrate import State, Steps, Universe, advance, begin, final_gas
 from zwicky.simulate.output import write_snapshot
 from zwicky.simulate.pressure import PressureModel
@@ -42,6 +42,7 @@ class SimulationConfig:
     Args:
         n: particles of each species along a side. box: comoving side [Mpc/h].
         seed: of the initial white noise. fixed_amplitude: see `initial.linear_modes`.
+        cluster: M200m [Msun] of a cluster planted at the centre of the box, 0 for none (`initial.plant_cluster`).
         redshift_start, redshift_end: of the run. redshifts: of further snapshots on the way.
         dlna, da, eta: limits of a step (`integrate.Steps`).
         softening: Plummer equivalent, in mean particle spacings.
@@ -52,6 +53,7 @@ class SimulationConfig:
     box: float = 31.25
     seed: int = 0
     fixed_amplitude: bool = False
+    cluster: float = 0.0
     redshift_start: float = 49.0
     redshift_end: float = 0.0
     redshifts: tuple[float, ...] = ()
@@ -66,6 +68,12 @@ class SimulationConfig:
     def __post_init__(self) -> None:
         if self.n < 8 or not 0 < self.box < 1e5:
             raise ValueError(f"a simulation needs n >= 8 and a positive box, not n = {self.n} and box = {self.box}.")
+        radius = (3 * self.cluster / (4 * math.pi * self.cosmology.rho_mean)) ** (1 / 3) if self.cluster > 0 else 0.0
+        if not (self.cluster >= 0 and radius <= self.box_mpc / 4):
+            raise ValueError(
+                "a planted cluster needs a mass, and a box of four times its Lagrangian radius, "
+                f"{4 * radius * self.cosmology.h:.1f} Mpc/h."
+            )
         if self.seed < 0:
             raise ValueError("the seed must not be negative.")
         if not self.redshift_start > self.redshift_end >= 0:
@@ -194,6 +202,8 @@ def _first_state(config: SimulationConfig, universe: Universe) -> State:
     a, device = 1 / (1 + config.redshift_start), universe.solver.device
     rng = np.random.default_rng(config.seed)
     modes = linear_modes(config.cosmology, config.box_mpc, config.n, a, rng, config.fixed_amplitude)
+    if config.cluster:
+        modes = plant_cluster(modes, config.cosmology, config.box_mpc, a, 1 / (1 + config.redshift_end), config.cluster)
     positions, momenta = initial_conditions(config.cosmology, config.box_mpc, config.n, a, modes)
     fixed = torch.from_numpy(to_fixed(positions, config.box_mpc)).to(device)
     return begin(universe, a, fixed, torch.from_numpy(momenta).to(device, torch.float32))

@@ -12,7 +12,9 @@ arXiv 2107.04606),
     psi(x) = G int rho(x') / |x - x'|^2 d^3x'.
 
 Below the softening length h a particle is a sphere with density proportional to (1 - r^2/h^2)^2; its central potential
-equals that of a Plummer sphere of epsilon = h / 2.1875.
+equals that of a Plummer sphere of epsilon = h / 2.1875. There 1/r^2 of psi becomes (3 - 3 q^2 + q^4) / h^2, q = r / h,
+which misses 1 - 3/5 + 1/7 - 1 = -16/35 of the 4 pi G rho h that matter of density rho inside h contributes. That is a
+third of psi near the centre of a cluster, and 4% at R500c; `missing_scalar` gives it back.
 """
 
 from __future__ import annotations
@@ -100,6 +102,11 @@ class Gravity:
         if wanted.any():
             psi += gather(cells, irfft(modes * filters.scalar))
         return force, psi
+
+    @property
+    def missing_scalar(self) -> float:
+        """psi / G that softening removes, over the local density: 4 pi h 16/35 [Mpc]."""
+        return 4 * np.pi * SOFTENING_PER_EPSILON * self.epsilon * 16 / 35
 
     @property
     def mass_unit(self) -> float:

@@ -270,9 +270,10 @@ def _update_temperature(universe: Universe, state: State) -> Tensor:
     acceleration, psi = solver.fields(cells, mass, wanted)
     if dense.any():
         rho = _matter_density(universe, state, cells, mass, wanted)
-        psi = cells.restore(psi)[n:].double() * (G_CGS * MSUN / MPC**2 / state.a**2)
+        psi = cells.restore(psi)[n:].double() + solver.missing_scalar * rho
         icm = temperature_map(model, universe.cosmology, state.a, solver.high_pass)
-        temperature, f_th = gas_temperature(model, icm, overdensity, rho, psi)
+        to_cgs = MSUN / MPC**3 / state.a**3
+        temperature, f_th = gas_temperature(model, icm, overdensity, rho * to_cgs, psi * (G_CGS * to_cgs * MPC * state.a))
         state.temperature, state.f_th = temperature.float(), f_th.float()
     elif is_hot(universe, state.a):
         state.temperature, state.f_th = igm_temperature(model, overdensity).float(), torch.ones_like(state.h)
@@ -280,7 +281,7 @@ def _update_temperature(universe: Universe, state: State) -> Tensor:
 
 
 def _matter_density(universe: Universe, state: State, cells: Cells, mass: Tensor, wanted: Tensor) -> Tensor:
-    """Proper density of all matter [g cm^-3] at the gas (N,), by the support radii of the gas; 0 where not wanted."""
+    """Comoving density of all matter [Msun / Mpc^3] at the gas (N,), with its support radii; 0 where not wanted."""
     h = torch.cat([state.h, state.h])[cells.order].clamp_max(4.999 * universe.box / cells.n)
-    rho = cells.restore(sph.density(cells, mass, h, wanted, universe.box))[-state.n_gas :].double()
-    return rho * (universe.solver.mass_unit * MSUN / MPC**3 / state.a**3)
+    rho = cells.restore(sph.density(cells, mass, h, wanted, universe.box))[-state.n_gas :]
+    return rho.double() * universe.solver.mass_unit

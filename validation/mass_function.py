@@ -1,0 +1,58 @@
+"""Number of halos in finished runs against Tinker et al. 2008 for 200 times the mean density (by colossus).
+
+    python validation/mass_function.py runs/laptop/simulation-*
+
+Halos of at least 200 particles of each species; boxes of one size and resolution are counted together. The error is
+Poisson's for the number expected; modes longer than the box are missing from the simulation and not from theory.
+"""
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from colossus.cosmology import cosmology as colossus_cosmology
+from colossus.lss import mass_function
+from scipy.integrate import cumulative_trapezoid
+
+from zwicky.halos import read_halos
+from zwicky.snapshots import read_snapshot
+
+
+def expected(cosmology, edges, volume, redshift):
+    """Halos per bin of M200m [Msun] in `volume` [Mpc^3, comoving]."""
+    c = cosmology
+    colossus_cosmology.setCosmology(
+        "zwicky", flat=True, H0=c.hubble0, Om0=c.omega_m, Ob0=c.omega_b, sigma8=c.sigma8, ns=c.n_s, persistence=""
+    )
+    ln_m = np.linspace(np.log(edges[0]), np.log(edges[-1]), 400)
+    settings = {"mdef": "200m", "model": "tinker08", "q_out": "dndlnM"}
+    density = mass_function.massFunction(np.exp(ln_m) * c.h, redshift, **settings) * c.h**3
+    total = cumulative_trapezoid(density, ln_m, initial=0)
+    return np.diff(np.interp(np.log(edges), ln_m, total)) * volume
+
+
+def main():
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--min-mass", type=float, default=0.0, help="least M200m [Msun], where the finder was told one")
+    o = parser.parse_args()
+    masses, volume, lowest = [], 0.0, 0.0
+    for folder in o.folders:
+        particles, halos = read_snapshot(folder / "snapshot.hdf5"), read_halos(folder / "halos.hdf5")
+        lowest = 200 * (particles.gas.masses[0] + particles.dark_matter.masses[0])
+        masses.append(np.asarray(halos["m200m"]))
+        volume += particles.box**3
+    found = np.concatenate(masses)
+    edges = np.geomspace(max(lowest, o.min_mass), found.max() * 1.01, 8)
+    theory = expected(particles.cosmology, edges, volume, particles.redshift)
+    print("M200m [Msun]           found  Tinker08   ratio  +-")
+    for (low, high), number, n in zip(pairwise(edges), np.histogram(found, edges)[0], theory, strict=True):
+        print(f"{low:9.2e} - {high:9.2e}  {number:6d}  {n:8.1f}  {number / n:6.2f}  {1 / np.sqrt(n):.2f}")
+    inside = found >= edges[0]
+    print(f"all                    {inside.sum():6d}  {theory.sum():8.1f}  {inside.sum() / theory.sum():6.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""The CUDA kernels against those of the CPU: on a GPU where there is one, else in numba's simulator, in a subprocess."""
+"""The CUDA kernels against those of the CPU: on a GPU where there is one, else in the simulator, in a subprocess."""
 
 import copy
 import os
@@ -18,7 +18,10 @@ ON_GPU = not SIMULATED and torch.cuda.is_available() and find_spec("numba_cuda")
 DEVICE = "cuda" if ON_GPU else "cpu"
 COUNT = 300
 needs_cuda = pytest.mark.skipif(not (SIMULATED or ON_GPU), reason="run by the first test, in the simulator")
-pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in scalar subtract")  # the wrap, in the simulator
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:overflow encountered in scalar subtract",  # the periodic wrap, in the simulator
+    "ignore:Grid size",  # small sets, on a GPU
+)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The kernels for CUDA devices, by numba-cuda: one thread for each particle, in the order of the cells.
 
 Neighbours in memory are neighbours in space, so that threads that run together read the same particles. A thread walks
-the rows of cells that its sum reaches: a row along z is a run of particles without a gap. float32 sums of a run are
-added up by run. The deposit adds integers, which gives the same sum in any order, so that results repeat to the bit.
+the rows of cells that its sum reaches: a row along z is one run of particles, which is summed by itself in float32. The
+deposit adds integers, whose sum is the same in any order, so that results repeat to the bit.
 
 NUMBA_ENABLE_CUDASIM=1 runs all of it on the CPU, as Python, for tests without a GPU; tensors are then on the CPU.
 """
@@ -10,6 +10,7 @@ NUMBA_ENABLE_CUDASIM=1 runs all of it on the CPU, as Python, for tests without a
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,11 +21,11 @@ from torch import Tensor
 
 from zwicky.kernels.pairs import equations
 
-if not config.ENABLE_CUDASIM and find_spec("numba_cuda") is None:
+SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
+if not SIMULATED and find_spec("numba_cuda") is None:
     raise ImportError("simulations on a GPU need numba-cuda; install it with: pip install 'zwicky[cuda]'.")
-config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small sets are no mistake
-
-from numba import cuda  # noqa: E402
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # type: ignore[attr-defined]  # small sets are no mistake
+cuda: Any = import_module("numba.cuda")  # which is numba-cuda's, or numba's own simulator
 
 TWO32 = 4294967296.0
 THREADS = 128  # of a block
@@ -42,8 +43,8 @@ def _launch(kernel: Any, count: int, *arguments: Any) -> None:
     """Start a thread for each of `count` particles, after the work that torch has queued."""
     if count == 0:
         return
-    stream = 0 if config.ENABLE_CUDASIM else torch.cuda.current_stream().cuda_stream
-    array = Tensor.numpy if config.ENABLE_CUDASIM else cuda.as_cuda_array
+    stream = 0 if SIMULATED else torch.cuda.current_stream().cuda_stream
+    array = Tensor.numpy if SIMULATED else cuda.as_cuda_array
     blocks = (count + THREADS - 1) // THREADS
     kernel[blocks, THREADS, cuda.external_stream(stream) if stream else 0](
         *(array(a) if isinstance(a, Tensor) else a for a in arguments)
@@ -155,9 +156,9 @@ def _gap(d, n):
 
 @cuda.jit(device=True, fastmath=True)
 def _run(start, n, px, py, pz, radius, k):
-    """First and last but one of the k-th run of particles in the cells within `radius` [cells] of a particle at p.
+    """First of the k-th run of particles, and one past its last, in the cells within `radius` [cells] of a particle.
 
-    There are 2 rows^2 runs: each row of cells has a second part where it wraps around the box.
+    There are 2 rows^2 runs, some empty: a row of cells has a second part where it wraps around the box.
     """
     (ix, dx), (iy, dy), (iz, dz) = _cell(px, n), _cell(py, n), _cell(pz, n)
     rows, before = _rows(radius, n)
@@ -179,9 +180,7 @@ def _run(start, n, px, py, pz, radius, k):
     return start[base + low], start[base + high]
 
 
-def gravity(
-    position: Tensor, mass: Tensor, wanted: Tensor, start: Tensor, n: int, unit: float, h2: float
-) -> Tensor:
+def gravity(position: Tensor, mass: Tensor, wanted: Tensor, start: Tensor, n: int, unit: float, h2: float) -> Tensor:
     """See `kernels`: short-range force on every sorted particle, and sum of m / r^2 at the `wanted` ones, (P, 4).
 
     In units of mass / r_c^2. Cells must be r_c or wider.

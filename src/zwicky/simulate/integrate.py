@@ -272,8 +272,9 @@ def _update_temperature(universe: Universe, state: State) -> Tensor:
         rho = _matter_density(universe, state, cells, mass, wanted)
         psi = cells.restore(psi)[n:].double() + solver.missing_scalar * rho
         icm = temperature_map(model, universe.cosmology, state.a, solver.high_pass)
-        to_cgs = MSUN / MPC**3 / state.a**3
-        temperature, f_th = gas_temperature(model, icm, overdensity, rho * to_cgs, psi * (G_CGS * to_cgs * MPC * state.a))
+        rho *= MSUN / MPC**3 / state.a**3
+        psi *= G_CGS * MSUN / MPC**2 / state.a**2
+        temperature, f_th = gas_temperature(model, icm, overdensity, rho, psi)
         state.temperature, state.f_th = temperature.float(), f_th.float()
     elif is_hot(universe, state.a):
         state.temperature, state.f_th = igm_temperature(model, overdensity).float(), torch.ones_like(state.h)

@@ -1,4 +1,4 @@
-"""Power spectrum of all matter in finished runs against camb's nonlinear model (HMcode 2020), and of gas over dark matter.
+"""Power spectrum of all matter in finished runs over camb's nonlinear model (HMcode 2020), and of gas over dark matter.
 
     python validation/power.py runs/laptop/simulation-*
 
@@ -59,7 +59,8 @@ def main():
             w = modes[inside] * len(o.folders)
             ratio = np.average(total[inside] / theory[inside], weights=w)
             both = np.average(gas[inside] / dark[inside], weights=w)
-            print(f"{np.average(k[inside], weights=w) / p.cosmology.h:8.3f}   {ratio:8.3f}   {np.sqrt(2 / w.sum()):6.3f}   {both:8.4f}")
+            middle = np.average(k[inside], weights=w) / p.cosmology.h
+            print(f"{middle:8.3f}   {ratio:8.3f}   {np.sqrt(2 / w.sum()):6.3f}   {both:8.4f}")
 
 
 if __name__ == "__main__":

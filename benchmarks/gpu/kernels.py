@@ -68,14 +68,14 @@ def displaced(n: int, rng: np.random.Generator, device: str) -> np.ndarray:
     modes = torch.fft.rfftn(torch.from_numpy(rng.standard_normal((n, n, n), np.float32)).to(device))
     k = torch.fft.fftfreq(n, 1 / n, device=device)
     axes = (k[:, None, None], k[None, :, None], k[None, None, : n // 2 + 1].abs())
-    k2 = sum(a * a for a in axes).clamp_min(1)  # type: ignore[union-attr]
+    k2 = sum(a * a for a in axes).clamp_min(1)
     psi = torch.stack([torch.fft.irfftn(1j * a / k2**1.5 * modes, s=(n, n, n)) for a in axes], -1).view(-1, 3)
     return (psi / psi.std() / n).cpu().numpy()
 
 
 def clumps(count: int, every: int, rng: np.random.Generator) -> np.ndarray:
     """Positions (count, 3) in NFW spheres, in units of the box, which has `every` particles."""
-    octaves = np.arange(np.log2(SMALLEST), max(np.log2(every / 100), np.log2(2 * SMALLEST)))
+    octaves = np.arange(np.log2(SMALLEST), np.log2(max(every / 100, 2 * SMALLEST)))
     members = np.concatenate([np.full(int(np.ceil(count / len(octaves) / 2**o)), 2**o) for o in octaves]).astype(int)
     radius = np.cbrt(3 * members / (4 * np.pi * OVERDENSITY * every))
     x = np.linspace(0, CONCENTRATION, 4096)
@@ -245,8 +245,8 @@ def table(found: dict, rows: list[Row]) -> str:
         f"Particles: 2 x {found['n']}^3, {SET}.", "",
         f"Tests of the kernels: {tests}. Copy: {found['bandwidth'] / 1e12:.3g} TB/s. Product of float32 matrices: "
         f"{found['peak'] / 1e12:.3g} TFLOP/s. " + ", ".join(f"{k} {v}" for k, v in found["versions"].items()) + ".", "",
-        "| kernel | particles | pairs of each | time [ms] | pairs per ns | memory [ms] | arithmetic [ms] | time / limit |"
-        " repeats to the bit |",
+        "| kernel | count | pairs of each | time [ms] | pairs per ns | memory [ms] | arithmetic [ms] | time / limit | "
+        "repeats to the bit |",
         "|---|---|---|---|---|---|---|---|---|", *map(line, rows), "",
     ])  # fmt: skip
 

@@ -305,6 +305,6 @@ def test_mesh_filter_is_the_fourier_transform_of_the_prolate_function():
 
 def test_a_mesh_too_coarse_and_a_softening_too_long_are_refused():
     with pytest.raises(ValueError, match="too coarse"):
-        solver(mesh=8)
+        solver(mesh=13)
     with pytest.raises(ValueError, match="softening"):
         solver(epsilon=2.0)

@@ -6,7 +6,7 @@ import torch
 
 from zwicky.cosmology import Cosmology
 from zwicky.grid import irfft, power_spectrum, wavenumbers
-from zwicky.simulate.initial import PEAK, displacements, initial_conditions, linear_modes, plant_cluster
+from zwicky.simulate.initial import PEAK, displacements, initial_conditions, linear_modes, plant_cluster, smooth_fields
 
 COSMOLOGY = Cosmology()
 N, BOX = 16, 60.0
@@ -129,6 +129,19 @@ def xi_of(shift):
     x = x * np.cbrt(3 * MASS / (4 * np.pi * COSMOLOGY.rho_mean))
     window = 3 * (torch.sin(x) - x * torch.cos(x)) / x**3
     return torch.fft.irfftn(power * window**2, s=(N, N, N))[0, 0, shift]
+
+
+@pytest.mark.parametrize("box", [30.0, 400.0])
+def test_smooth_fields_have_their_rms_and_length(box):
+    """Over seeds; the correlation at a distance r of noise smoothed over l is exp(-r^2 / 4 l^2)."""
+    n, length = 16, 14.0
+    seeds = 200 if box < 100 else 20
+    draws = torch.stack([smooth_fields(box, n, length, (0.1, 0.3), np.random.default_rng(s)) for s in range(seeds)])
+    field = draws.view(seeds, n, n, n, 2).double()
+    np.testing.assert_allclose(field.square().mean((0, 1, 2, 3)).sqrt(), [0.1, 0.3], rtol=0.15)
+    step = box / n
+    found = (field * field.roll(1, 1)).mean((0, 1, 2, 3)) / field.square().mean((0, 1, 2, 3))
+    np.testing.assert_allclose(found, np.exp(-(step**2) / (4 * length**2)), atol=0.1)
 
 
 def test_the_seed_alone_decides_the_modes():

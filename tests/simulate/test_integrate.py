@@ -10,7 +10,7 @@ import torch
 from zwicky.cosmology import Cosmology
 from zwicky.grid import TWO32, density_contrast, from_fixed, rfft, to_fixed, wavenumbers
 from zwicky.simulate.initial import initial_conditions
-from zwicky.simulate.integrate import Steps, _specific_pressure, advance, begin, final_gas, is_hot
+from zwicky.simulate.integrate import Steps, _specific_pressure, _update_temperature, advance, begin, final_gas, is_hot
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.run import SimulationConfig
 from zwicky.units import K_B, M_PROTON, MU
@@ -161,6 +161,23 @@ def test_closures_differ_only_where_the_gas_is_hot(small_run):
     assert (a[~cold] > b[~cold]).all()
     km_s = b.double().sqrt() * viscous.cosmology.hubble0
     np.testing.assert_allclose(km_s, (K_B * state.temperature.double() / (MU * M_PROTON)).sqrt() / 1e5, rtol=1e-5)
+
+
+def test_halos_differ_where_the_model_scatters(small_config, run_of):
+    """With a length beyond the box, all gas has one change of ln T, and hot gas is that much hotter."""
+    model = PressureModel(scatter=(0.2, 0.0, 0.0), scatter_length=100.0)
+    run = run_of(replace(small_config, pressure=model, redshift_end=1.0))
+    change = run.last.traits[:, 0]
+    assert float(change.std()) < 1e-3
+    assert abs(float(change.mean())) > 0.01
+    plain = replace(run.last, traits=run.last.traits[:, :0])
+    scattered = replace(run.last)
+    for state in (plain, scattered):
+        _update_temperature(run.universe, state)
+    overdensity = run.last.density / run.universe.mean_gas_density
+    hot = (overdensity > 2 * model.blend) & (plain.temperature > 1e6)
+    assert hot.any()
+    np.testing.assert_allclose((scattered.temperature / plain.temperature)[hot], change[hot].exp(), rtol=1e-3)
 
 
 def test_runs_of_both_closures_are_equal_before_reionization(small_config, run_of):

@@ -172,6 +172,21 @@ def test_filtered_psi_of_a_halo_gives_back_its_temperature():
     np.testing.assert_allclose(look_up(icm, p["rho"], p["psi"] - long)[0], p["temperature"], rtol=0.02)
 
 
+def test_traits_change_temperature_and_thermal_fraction_as_the_model_would():
+    """To first order: a halo with another beta and thermal_scale against the map of that model."""
+    _, p, _ = halo(3e14, radii=np.geomspace(0.2, 1.5, 12))
+    icm = temperature_map(PressureModel(scatter=(0.1, 0.1, 0.1)), COSMOLOGY, 1.0)
+    other = temperature_map(PressureModel(beta=5.49 + 0.3, thermal_scale=0.244 * np.exp(0.2)), COSMOLOGY, 1.0)
+    t0, _ = look_up(icm, p["rho"], p["psi"])
+    traits = np.tile([0.05, 0.3, 0.2], (len(t0), 1))
+    t, f = look_up(icm, p["rho"], p["psi"], traits)
+    expected, f_expected = look_up(other, p["rho"], p["psi"])
+    assert np.abs(expected / t0 - 1).max() > 0.03
+    np.testing.assert_allclose(t, expected * np.exp(0.05), rtol=0.015)
+    np.testing.assert_allclose(f, f_expected, atol=0.01)
+    np.testing.assert_allclose(look_up(icm, p["rho"], p["psi"], 0 * traits)[0], t0, rtol=1e-12)
+
+
 def test_blend_is_igm_below_icm_above_and_geometric_between():
     model = PressureModel(igm_t0=1e4, igm_gamma=1.6, blend=30.0)
     icm = temperature_map(model, COSMOLOGY, 1.0)
@@ -214,7 +229,8 @@ def test_overdensity_radius_encloses_the_overdensity_wanted():
     np.testing.assert_allclose(overdensity_radius(c, 200.0, 200.0), c, rtol=1e-9)
 
 
-@pytest.mark.parametrize("wrong", [{"closure": "warm"}, {"p0": -1.0}, {"viscosity": float("nan")}])
+@pytest.mark.parametrize("wrong", [{"closure": "warm"}, {"p0": -1.0}, {"viscosity": float("nan")},
+                                   {"scatter": (0.1, -0.1, 0.0)}, {"scatter": (0.1,)}, {"scatter_length": 0.0}])
 def test_what_is_not_a_pressure_model_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"closure must be|must not be negative"):
+    with pytest.raises(ValueError, match=r"closure must be|must not be negative|scatter takes"):
         PressureModel(**wrong)

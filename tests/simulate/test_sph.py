@@ -100,10 +100,12 @@ def test_density_equals_the_direct_sum_with_long_and_short_support_side_by_side(
 
 
 def test_density_of_the_coarsest_lists_equals_the_direct_sum():
-    """Five cells along a side, a reach of two sees the whole box once."""
+    """Five cells along a side: supports of up to one and a half of them see no particle twice."""
     x, h, rng = clustered(1)
     mass = rng.uniform(0, 2, len(x))
-    np.testing.assert_allclose(density(x, mass, 2 * h, n=5), slow_density(x, mass, 2 * h), rtol=2e-5)
+    np.testing.assert_allclose(density(x, mass, 1.5 * h, n=5), slow_density(x, mass, 1.5 * h), rtol=2e-5)
+    with pytest.raises(ValueError, match="too long"):
+        density(x, mass, 2 * h, n=5)
 
 
 def test_the_kernel_of_a_pair_is_normalised():

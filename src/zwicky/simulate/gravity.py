@@ -73,8 +73,8 @@ class Gravity:
         return int(self.mesh / CUTOFF_CELLS)
 
     def __post_init__(self) -> None:
-        if self.cells < 3:
-            raise ValueError(f"a mesh of {self.mesh} is too coarse for the short-range sum; the least is 11.")
+        if self.cells < 4:
+            raise ValueError(f"a mesh of {self.mesh} is too coarse for the short-range sum; the least is 14.")
         if SOFTENING_PER_EPSILON * self.epsilon >= self.cutoff:
             raise ValueError("the softening length must be smaller than the cutoff of the short-range force.")
 

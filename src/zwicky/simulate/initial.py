@@ -12,6 +12,8 @@ its Lagrangian radius has a peak at the centre of the box (Hoffman & Ribak 1991)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -72,6 +74,19 @@ def plant_cluster(
     wanted[0] = PEAK * float(cosmology.growth(a) / cosmology.growth(a_end))
     change = torch.linalg.solve(torch.stack([measured(r) for r in responses], 1), wanted - measured(modes))
     return modes + sum(c * r for c, r in zip(change, responses, strict=True))
+
+
+def smooth_fields(box: float, n: int, length: float, rms: Sequence[float], rng: np.random.Generator) -> torch.Tensor:
+    """Gaussian random fields on the sites of the lattice, smoothed over `length`, of the given rms, (n^3, fields).
+
+    The mean of a box is random too: boxes smaller than the length differ as a whole.
+    """
+    kx, ky, kz = wavenumbers(n, box)
+    smooth = torch.exp(-(kx**2 + ky**2 + kz**2) * length**2 / 2)
+    noise = torch.fft.rfftn(torch.from_numpy(rng.standard_normal((len(rms), n, n, n))), dim=(1, 2, 3))
+    unit = float(_real(smooth**2)[0, 0, 0]) ** -0.5  # over the rms of the smoothed noise
+    fields = torch.fft.irfftn(noise * smooth * unit, s=(n, n, n), dim=(1, 2, 3))
+    return (fields.reshape(len(rms), -1).T * torch.tensor(rms, dtype=torch.float64)).float()
 
 
 def displacements(modes: torch.Tensor, box: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -44,7 +44,7 @@ class State:
         gravity: (2N, 3) float32 -grad phi [Mpc H0^2].
         h: (N,) float32 support radii of the gas, comoving [Mpc]. density: (N,) comoving gas density [Msun / Mpc^3].
         temperature: (N,) [K]. f_th: (N,) thermal fraction. pressure: (N, 3) -grad P / rho [Mpc H0^2].
-        limiter: (N,) of the viscosity.
+        limiter: (N,) of the viscosity. traits: (N, 3) of the gas (`pressure`), or (N, 0).
     """
 
     a: float
@@ -58,6 +58,7 @@ class State:
     f_th: Tensor
     pressure: Tensor
     limiter: Tensor
+    traits: Tensor
 
     @property
     def n_gas(self) -> int:
@@ -131,13 +132,14 @@ class Universe:
         return self.cosmology.rho_mean * self.cosmology.baryon_fraction
 
 
-def begin(universe: Universe, a: float, positions: Tensor, momentum: Tensor) -> State:
-    """The state at the first scale factor, with forces, from positions and momenta."""
+def begin(universe: Universe, a: float, positions: Tensor, momentum: Tensor, traits: Tensor | None = None) -> State:
+    """The state at the first scale factor, with forces, from positions, momenta and the traits of the gas."""
     n = len(positions) // 2
     zero = torch.zeros(n, device=positions.device)
     state = State(
         a, 0, positions, momentum, torch.zeros_like(momentum), zero + universe.h_limits[1],
         zero.clone(), zero.clone(), zero + 1, zero[:, None].repeat(1, 3), zero + 1,
+        zero[:, None][:, :0] if traits is None else traits,
     )
     for _ in range(6):
         _update_density(universe, state, _gas_cells(universe, state))
@@ -173,7 +175,7 @@ def final_gas(universe: Universe, state: State, workers: int = -1) -> tuple[Stat
     positions = from_fixed(state.fixed.cpu().numpy(), universe.box)
     dark, gas = positions[: -state.n_gas], positions[-state.n_gas :]
     h = [_neighbour_distance(p, universe.box, workers).to(state.h.device) for p in (dark, gas)]
-    h[1] = h[1].clamp_min(2 * universe.solver.epsilon)
+    h[1] = h[1].clamp(2 * universe.solver.epsilon, 0.4 * universe.box)
     final = replace(state, h=h[1])
     _set_density(universe, final, _gas_cells(universe, final))
     if is_hot(universe, state.a):
@@ -216,9 +218,10 @@ def _specific_pressure(universe: Universe, state: State) -> Tensor:
 
 
 def _gas_cells(universe: Universe, state: State) -> Cells:
-    """Neighbour lists of the gas; five cells hold the widest support radius."""
-    most = int(5 * universe.box / float(state.h.max()))
-    return sort_into_cells(state.fixed[-state.n_gas :], max(3, min(most, universe.gas_cells)))
+    """Neighbour lists of the gas, fine or coarse enough for the widest support radius (`sph.longest_support`)."""
+    widest = float(state.h.max()) / universe.box
+    finest, coarsest = int(4.999 / widest), math.ceil(1 / (0.4999 - widest))
+    return sort_into_cells(state.fixed[-state.n_gas :], max(coarsest, min(finest, universe.gas_cells)))
 
 
 def _set_density(universe: Universe, state: State, cells: Cells) -> None:
@@ -274,7 +277,8 @@ def _update_temperature(universe: Universe, state: State) -> Tensor:
         icm = temperature_map(model, universe.cosmology, state.a, solver.high_pass)
         rho *= MSUN / MPC**3 / state.a**3
         psi *= G_CGS * MSUN / MPC**2 / state.a**2
-        temperature, f_th = gas_temperature(model, icm, overdensity, rho, psi)
+        traits = state.traits.double() if state.traits.shape[1] else None
+        temperature, f_th = gas_temperature(model, icm, overdensity, rho, psi, traits)
         state.temperature, state.f_th = temperature.float(), f_th.float()
     elif is_hot(universe, state.a):
         state.temperature, state.f_th = igm_temperature(model, overdensity).float(), torch.ones_like(state.h)
@@ -283,6 +287,6 @@ def _update_temperature(universe: Universe, state: State) -> Tensor:
 
 def _matter_density(universe: Universe, state: State, cells: Cells, mass: Tensor, wanted: Tensor) -> Tensor:
     """Comoving density of all matter [Msun / Mpc^3] at the gas (N,), with its support radii; 0 where not wanted."""
-    h = torch.cat([state.h, state.h])[cells.order].clamp_max(4.999 * universe.box / cells.n)
+    h = torch.cat([state.h, state.h])[cells.order].clamp_max(sph.longest_support(cells.n, universe.box))
     rho = cells.restore(sph.density(cells, mass, h, wanted, universe.box))[-state.n_gas :]
     return rho.double() * universe.solver.mass_unit

@@ -15,11 +15,15 @@ T = T0 Delta_b^(gamma - 1); the two are blended geometrically in gas overdensity
 With the temperature prescribed, gas in static equilibrium under P_th alone would be over-concentrated, because part of
 the support is random motion. The closure says who supplies it: `viscous` dissipates the motion and puts P_th / f_th
 into the equation of motion; `inviscid` keeps the motion and P_th. SZ and X-ray always use P_th.
+
+Halos differ. Each gas particle may carry three numbers, its traits, that move ln T, beta and ln(thermal_scale) away
+from the model; they come from a random field over the initial positions that is smoother than the patch a cluster forms
+from (`initial.smooth_fields`), so that a cluster has one value of each. T and f_th follow to first order in the traits.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -49,6 +53,8 @@ class PressureModel:
         reionization: redshift before which the gas is cold (no pressure).
         closure: `viscous` or `inviscid`. viscosity: alpha of the artificial viscosity of the viscous closure.
         balsara: weaken the viscosity where gas turns more than it is squeezed.
+        scatter: rms between halos of ln T, beta and ln(thermal_scale).
+        scatter_length: Gaussian smoothing of the initial positions over which they are drawn [Mpc].
     """
 
     p0: float = 5.048
@@ -66,6 +72,8 @@ class PressureModel:
     closure: str = "viscous"
     viscosity: float = 1.0
     balsara: bool = True
+    scatter: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scatter_length: float = 14.0
 
     def __post_init__(self) -> None:
         if self.closure not in CLOSURES:
@@ -73,6 +81,8 @@ class PressureModel:
         for f in fields(self):
             if f.type == "float" and not getattr(self, f.name) >= 0:
                 raise ValueError(f"{f.name} of the pressure model must not be negative.")
+        if len(self.scatter) != 3 or not all(0 <= s < 1 for s in self.scatter) or self.scatter_length == 0:
+            raise ValueError("scatter takes three numbers from 0 to 1, and scatter_length must be positive.")
 
     def thermal_fraction(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
         """f_th = P_th / P_tot at s = r / R500c."""
@@ -135,7 +145,7 @@ class TemperatureMap:
     """ln T and f_th on a regular grid of log10 rho [g cm^-3] and log10 psi [cm s^-2], both proper.
 
     `shape` holds ln(T rho / psi^2), which varies slowly (T = psi^2 / rho F by dimensions), so that interpolation is
-    accurate; `f_th` the thermal fraction.
+    accurate; `f_th` the thermal fraction. `responses` are the derivatives of the two by beta and by ln(thermal_scale).
     """
 
     log_rho0: float
@@ -143,9 +153,13 @@ class TemperatureMap:
     step: float
     shape: NDArray[np.float64]
     f_th: NDArray[np.float64]
+    responses: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...] = ()
 
-    def __call__(self, rho: Tensor, psi: Tensor) -> tuple[Tensor, Tensor]:
-        """Temperature [K] and thermal fraction at matter density rho [g cm^-3] and psi [cm s^-2], all (P,) float64."""
+    def __call__(self, rho: Tensor, psi: Tensor, traits: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Temperature [K] and thermal fraction at matter density rho [g cm^-3] and psi [cm s^-2], all (P,) float64.
+
+        `traits` (P, 3) are changes of ln T, beta and ln(thermal_scale).
+        """
         u = ((rho.log10() - self.log_rho0) / self.step).clamp(0, self.shape.shape[0] - 1.001)
         v = ((psi.log10() - self.log_psi0) / self.step).clamp(0, self.shape.shape[1] - 1.001)
         i, j = u.long(), v.long()
@@ -157,7 +171,13 @@ class TemperatureMap:
                 (1 - dv) * table[i + 1, j] + dv * table[i + 1, j + 1]
             )
 
-        return bilinear(self.shape).exp() * psi**2 / rho, bilinear(self.f_th)
+        shape, f_th = bilinear(self.shape), bilinear(self.f_th)
+        if traits is not None:
+            shape += traits[:, 0]
+            for change, (d_shape, d_f_th) in zip(traits.T[1:], self.responses, strict=True):
+                shape += change * bilinear(d_shape)
+                f_th += change * bilinear(d_f_th)
+        return shape.exp() * psi**2 / rho, f_th.clamp(0.1, 1.0)
 
 
 def temperature_map(
@@ -170,18 +190,35 @@ def temperature_map(
             the simulation; the psi of the model halos goes through the same.
     """
     halo = _halo_grid(cosmology, a)
-    profiles = hydrostatic(
-        model, halo["r"], halo["r500c"], pressure_500(halo["m500c"], float(cosmology.E(a)), cosmology.h),
-        halo["rho_s"], halo["r_s"],
+    p500 = pressure_500(halo["m500c"], float(cosmology.E(a)), cosmology.h)
+    long = _long_psi(halo, 2 * np.pi / (high_pass * a * MPC))
+
+    def tables(m: PressureModel) -> tuple[float, float, NDArray[np.float64], NDArray[np.float64]]:
+        p = hydrostatic(m, halo["r"], halo["r500c"], p500, halo["rho_s"], halo["r_s"])
+        psi = p["psi"] - long
+        kept = psi > 0.1 * p["psi"]
+        log_rho, log_psi = np.log10(p["rho"][kept]), np.log10(psi[kept])
+        shape = np.log(p["temperature"][kept] * p["rho"][kept] / psi[kept] ** 2)
+        f_th = np.broadcast_to(p["f_th"], psi.shape)[kept]
+        low_rho, low_psi = step * np.floor(log_rho.min() / step), step * np.floor(log_psi.min() / step)
+        found = _grid_average((log_rho - low_rho) / step, (log_psi - low_psi) / step, (shape, f_th))
+        return low_rho, low_psi, found[0], found[1]
+
+    def response(up: PressureModel, down: PressureModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        (_, _, *high), (_, _, *low) = tables(up), tables(down)
+        return (high[0] - low[0]) / 0.2, (high[1] - low[1]) / 0.2
+
+    low_rho, low_psi, shape, f_th = tables(model)
+    if not any(model.scatter):
+        return TemperatureMap(low_rho, low_psi, step, shape, f_th)
+    responses = (
+        response(replace(model, beta=model.beta + 0.1), replace(model, beta=model.beta - 0.1)),
+        response(
+            replace(model, thermal_scale=model.thermal_scale * np.exp(0.1)),
+            replace(model, thermal_scale=model.thermal_scale * np.exp(-0.1)),
+        ),
     )
-    psi = profiles["psi"] - _long_psi(halo, 2 * np.pi / (high_pass * a * MPC))
-    kept = psi > 0.1 * profiles["psi"]
-    log_rho, log_psi = np.log10(profiles["rho"][kept]), np.log10(psi[kept])
-    shape = np.log(profiles["temperature"][kept] * profiles["rho"][kept] / psi[kept] ** 2)
-    f_th = np.broadcast_to(profiles["f_th"], psi.shape)[kept]
-    low_rho, low_psi = step * np.floor(log_rho.min() / step), step * np.floor(log_psi.min() / step)
-    tables = _grid_average((log_rho - low_rho) / step, (log_psi - low_psi) / step, (shape, f_th))
-    return TemperatureMap(low_rho, low_psi, step, *tables)
+    return TemperatureMap(low_rho, low_psi, step, shape, f_th, responses)
 
 
 def _long_psi(halo: dict[str, NDArray[np.float64]], k0: float) -> NDArray[np.float64]:
@@ -258,15 +295,21 @@ def overdensity_radius(c: NDArray[np.float64], delta: float, wanted: float) -> N
 
 
 def gas_temperature(
-    model: PressureModel, icm: TemperatureMap, overdensity: Tensor, rho_matter: Tensor, psi: Tensor
+    model: PressureModel,
+    icm: TemperatureMap,
+    overdensity: Tensor,
+    rho_matter: Tensor,
+    psi: Tensor,
+    traits: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Temperature [K] and thermal fraction of gas: IGM below blend / 2, ICM above 2 blend, geometric blend between.
 
     Args:
         overdensity: gas density over its mean. rho_matter: proper [g cm^-3]. psi: proper [cm s^-2]. All (P,) float64.
+        traits: (P, 3), see `TemperatureMap`.
     """
     igm = igm_temperature(model, overdensity)
-    halo, f_th = icm(rho_matter.clamp_min(1e-40), psi.clamp_min(1e-20))
+    halo, f_th = icm(rho_matter.clamp_min(1e-40), psi.clamp_min(1e-20), traits)
     x = (((overdensity.clamp_min(1e-3) / model.blend).log2() + 1) / 2).clamp(0, 1)
     return torch.maximum(halo, igm) ** x * igm ** (1 - x), f_th**x
 

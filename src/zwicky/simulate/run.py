@@ -22,7 +22,7 @@ from zwicky.cosmology import Cosmology
 from zwicky.grid import density_contrast, from_fixed, power_spectrum, to_fixed
 from zwicky.io import UserError, append_jsonl, atomic_path, keep_jsonl_until, require_writable
 from zwicky.simulate.gravity import Gravity
-from zwicky.simulate.initial import initial_conditions, linear_modes, plant_cluster
+from zwicky.simulate.initial import initial_conditions, linear_modes, plant_cluster, smooth_fields
 from zwicky.simulate.integrate import State, Steps, Universe, advance, begin, final_gas
 from zwicky.simulate.output import write_snapshot
 from zwicky.simulate.pressure import PressureModel
@@ -206,7 +206,11 @@ def _first_state(config: SimulationConfig, universe: Universe) -> State:
         modes = plant_cluster(modes, config.cosmology, config.box_mpc, a, 1 / (1 + config.redshift_end), config.cluster)
     positions, momenta = initial_conditions(config.cosmology, config.box_mpc, config.n, a, modes)
     fixed = torch.from_numpy(to_fixed(positions, config.box_mpc)).to(device)
-    return begin(universe, a, fixed, torch.from_numpy(momenta).to(device, torch.float32))
+    traits = None
+    if any(config.pressure.scatter):
+        model = config.pressure
+        traits = smooth_fields(config.box_mpc, config.n, model.scatter_length, model.scatter, rng).to(device)
+    return begin(universe, a, fixed, torch.from_numpy(momenta).to(device, torch.float32), traits)
 
 
 def _require_memory(config: SimulationConfig) -> None:

@@ -30,10 +30,21 @@ def density(cells: Cells, mass: Tensor, h: Tensor, wanted: Tensor, box: float) -
     """sum_j m_j W(r_ij, h_i) (P,) at the `wanted` sorted particles, zero at the others.
 
     Args:
-        mass: (P,) masses that count; 0 leaves a particle out. h: (P,) support radii, at most five cells. box: side.
+        mass: (P,) masses that count; 0 leaves a particle out. h: (P,) support radii, at most `longest_support`.
+        box: side.
+
+    Raises:
+        ValueError: a support radius is too long for the lists.
     """
+    if len(h) and float((h * wanted).max()) > longest_support(cells.n, box):
+        raise ValueError(f"support radii are too long for lists of {cells.n} cells a side.")
     sums = kernels(mass.device).density(cells.position, mass, h, wanted, cells.start, cells.n, box / TWO32)
     return sums * NORM / h**3
+
+
+def longest_support(n: int, box: float) -> float:
+    """Longest support radius for lists of n^3 cells: five cells, and with one more cell not beyond half of the box."""
+    return 0.9999 * min(5.0, n / 2 - 1) * box / n
 
 
 def pressure_acceleration(

@@ -108,7 +108,10 @@ def density_contrast(
 
 
 def power_spectrum(
-    delta_a: NDArray[np.float32], box: float, delta_b: NDArray[np.float32] | None = None, pcs: bool = True
+    delta_a: NDArray[np.float32] | Tensor,
+    box: float,
+    delta_b: NDArray[np.float32] | Tensor | None = None,
+    pcs: bool = True,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Binned (cross-)power of one or two meshes: mean k [1/unit], P(k) [unit^3], number of modes.
 
@@ -118,20 +121,17 @@ def power_spectrum(
     n = delta_a.shape[0]
     a = rfft(torch.as_tensor(delta_a))
     b = a if delta_b is None else rfft(torch.as_tensor(delta_b))
-    kx, ky, kz = wavenumbers(n, box)
+    kx, ky, kz = (k.to(a.device) for k in wavenumbers(n, box))
     k = torch.sqrt(kx**2 + ky**2 + kz**2)
     p = (a * b.conj()).real.double() * (box**3 / float(n) ** 6)
     if pcs:
-        wx, wy, wz = pcs_window(n)
+        wx, wy, wz = (w.to(a.device) for w in pcs_window(n))
         p = p / (wx * wy * wz) ** 2
     twice = torch.full_like(k, 2.0)  # modes with k_z > 0 stand for themselves and their conjugates
     twice[..., 0] = 1.0
     if n % 2 == 0:
         twice[..., -1] = 1.0
-    fundamental = 2 * np.pi / box
-    index = torch.round(k / fundamental).long().flatten().numpy()
-    w = twice.flatten().numpy()
-    modes = np.bincount(index, w)[1 : n // 2 + 1]
-    mean_k = np.bincount(index, w * k.flatten().numpy())[1 : n // 2 + 1] / modes
-    mean_p = np.bincount(index, w * p.flatten().numpy())[1 : n // 2 + 1] / modes
-    return mean_k, mean_p, modes.astype(np.int64)
+    index = torch.round(k * (box / (2 * np.pi))).long().flatten()
+    sums = [torch.bincount(index, (twice * v).flatten()) for v in (torch.ones_like(k), k, p)]
+    modes, total_k, total_p = (s[1 : n // 2 + 1].cpu().numpy() for s in sums)
+    return total_k / modes, total_p / modes, np.rint(modes).astype(np.int64)

@@ -266,6 +266,50 @@ def test_psi_of_a_particle_inside_the_softening_is_finite_and_continuous():
     assert psi[3] * h**2 == pytest.approx(1.0, rel=0.02)
 
 
+def energy(gravity, x, mass):
+    """Potential energy."""
+    cells = gravity.sort(torch.from_numpy(to_fixed(x, BOX)))
+    return gravity.potential_energy(cells, torch.from_numpy(np.asarray(mass) / gravity.mass_unit).float()[cells.order])
+
+
+def ewald_energy(x, mass, h):
+    """-G / 2 sum m_i m_j / r over all images of others in a neutral background, softened inside h."""
+    d = separations(x, x)
+    total = np.full(len(x), -np.pi / ALPHA**2 / BOX**3 * mass.sum())
+    for shift in images():
+        r = np.linalg.norm(d + shift, axis=2)
+        own = r < 1e-9
+        total += np.where(own, 0, erfc(ALPHA * np.where(own, 1, r)) / np.where(own, 1, r)) @ mass
+    r = np.linalg.norm(d, axis=2)
+    inside = (r < h) & (r > 1e-9)
+    q = np.where(inside, r / h, 1)
+    total += np.where(inside, (2.1875 - 2.1875 * q**2 + 1.3125 * q**4 - 0.3125 * q**6 - 1 / q) / h, 0) @ mass
+    k = lattice_wavevectors()
+    k2 = (k**2).sum(axis=1)
+    phase = np.exp(1j * x @ k.T)
+    structure = (mass[:, None] * phase.conj()).sum(axis=0)
+    weight = 4 * np.pi / BOX**3 * np.exp(-k2 / (4 * ALPHA**2)) / k2
+    total += np.real((phase * structure) @ weight) - mass * 2 * ALPHA / np.sqrt(np.pi)
+    return -0.5 * (mass * total).sum()
+
+
+def test_potential_energy_of_a_clustered_set_equals_the_ewald_sum(cluster):
+    x, mass, *_ = cluster
+    gravity = solver(epsilon=0.02)
+    expected = gravity.newton * ewald_energy(x, mass, SOFTENING_PER_EPSILON * 0.02)
+    assert energy(gravity, x, mass) == pytest.approx(expected, rel=1e-4)
+
+
+def test_force_is_the_slope_of_the_energy(cluster):
+    """Moved a little along the force, the particles lose the work done."""
+    x, mass, force, *_ = cluster
+    gravity, step = solver(epsilon=0.02), 1e-3
+    move = step * force / np.abs(force).max()
+    work = (mass[:, None] * force * move).sum()
+    change = energy(gravity, (x + move) % BOX, mass) - energy(gravity, (x - move) % BOX, mass)
+    assert -change / 2 == pytest.approx(work, rel=0.02)
+
+
 def horner(coefficients, s):
     """Polynomial in s^2."""
     return np.polynomial.polynomial.polyval(s**2, coefficients)

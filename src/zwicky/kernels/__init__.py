@@ -10,6 +10,7 @@ int32 in units of box / 2^32, so that the periodic wrap and the minimum image ar
     deposit(position, weight, start, cells, n)                  PCS sum on a mesh
     gather(position, mesh)                                      PCS interpolation
     gravity(position, mass, wanted, start, n, unit, h2)         short-range force, and sum of m / r^2
+    potential(position, mass, start, n, unit, h2)               short-range part of sum m / r
     density(position, mass, h, wanted, start, n, unit)          SPH density
     pressure(position, gas, widest, start, n, unit, hubble)     SPH acceleration, div v, curl v
 """

@@ -22,7 +22,9 @@ MOST_RUNS = 250  # of particles that are neighbours in memory: rows of cells, ea
 
 _fast = equations(numba.njit(inline="always", fastmath=True, error_model="numpy"))
 _offset, _wendland, _wendland_slope, _viscosity = _fast.offset, _fast.wendland, _fast.wendland_slope, _fast.viscosity
-_force_over_r, _short_inverse_square = _fast.force_over_r, _fast.short_inverse_square
+_force_over_r, _short_inverse, _short_inverse_square = (
+    _fast.force_over_r, _fast.short_inverse, _fast.short_inverse_square
+)  # fmt: skip
 _pcs_weights = equations(numba.njit).pcs_weights
 
 
@@ -249,6 +251,51 @@ def _gravity(position, m, wanted, start, n, unit, h2):
                     )
                 else:
                     out[i, 0], out[i, 1], out[i, 2] = _force_sum(near, count, xi, yi, zi, h2, per_h2, per_h3)
+    return out
+
+
+@numba.njit(fastmath=True, error_model="numpy")
+def _potential_sum(near, count, x, y, z, h2, per_h2):
+    """Short-range part of sum m / r over the first `count` particles (x, y, z, m) of `near`."""
+    total = np.float32(0)
+    xs, ys, zs, m = near[0, :count], near[1, :count], near[2, :count], near[3, :count]
+    for j in range(len(xs)):
+        dx, dy, dz = xs[j] - x, ys[j] - y, zs[j] - z
+        total += m[j] * _short_inverse(dx * dx + dy * dy + dz * dz, h2, per_h2)
+    return total
+
+
+def potential(position: Tensor, mass: Tensor, start: Tensor, n: int, unit: float, h2: float) -> Tensor:
+    """See `kernels`: short-range part of sum m / r at every sorted particle (P,), in units of mass / r_c.
+
+    Arguments are those of `gravity`.
+    """
+    with numba.parallel_chunksize(n):
+        return torch.from_numpy(
+            _potential(position.numpy(), mass.numpy(), start.numpy(), n, np.float32(unit), np.float32(h2))
+        )
+
+
+@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
+def _potential(position, m, start, n, unit, h2):
+    x, y, z = position[0], position[1], position[2]
+    out = np.zeros(len(m), np.float32)
+    per_h2 = np.float32(1) / h2
+    for column in numba.prange(n * n):
+        first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
+        index, near = _room(np.empty(0, np.int64), np.empty((4, 0), np.float32), 1024)
+        for iz in range(n):
+            i0, i1 = start[column * n + iz], start[column * n + iz + 1]
+            if i0 == i1:
+                continue
+            runs, total = _runs(start, n, column, iz, 1, first, last)
+            index, near = _room(index, near, total)
+            count = _near(x, y, z, i0, i1, first, last, runs, unit, np.float32(1), index, near)
+            for j in range(count):
+                near[3, j] = m[index[j]]
+            for i in range(i0, i1):
+                xi, yi, zi = _offset(x[i], x[i0], unit), _offset(y[i], y[i0], unit), _offset(z[i], z[i0], unit)
+                out[i] = _potential_sum(near, count, xi, yi, zi, h2, per_h2)
     return out
 
 

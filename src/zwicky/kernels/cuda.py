@@ -35,7 +35,9 @@ f = np.float32
 
 _fast = equations(cuda.jit(device=True, fastmath=True))
 _offset, _wendland, _wendland_slope, _viscosity = _fast.offset, _fast.wendland, _fast.wendland_slope, _fast.viscosity
-_force_over_r, _short_inverse_square = _fast.force_over_r, _fast.short_inverse_square
+_force_over_r, _short_inverse, _short_inverse_square = (
+    _fast.force_over_r, _fast.short_inverse, _fast.short_inverse_square
+)  # fmt: skip
 _pcs_weights = equations(cuda.jit(device=True)).pcs_weights
 
 
@@ -218,6 +220,35 @@ def _gravity(position, m, wanted, start, n, unit, radius, h2, out):
                     part += m[j] * _short_inverse_square(r2, h2, per_h2)
         fx, fy, fz, scalar = fx + px, fy + py, fz + pz, scalar + part
     out[i, 0], out[i, 1], out[i, 2], out[i, 3] = fx, fy, fz, scalar
+
+
+def potential(position: Tensor, mass: Tensor, start: Tensor, n: int, unit: float, h2: float) -> Tensor:
+    """See `kernels`: short-range part of sum m / r at every sorted particle (P,), in units of mass / r_c.
+
+    Arguments are those of `gravity`.
+    """
+    out = torch.empty(len(mass), dtype=torch.float32, device=mass.device)
+    _launch(_potential, len(mass), position, mass, start, n, f(unit), f(n / TWO32 / unit), f(h2), out)
+    return out
+
+
+@cuda.jit(fastmath=True)
+def _potential(position, m, start, n, unit, radius, h2, out):
+    i = cuda.grid(1)
+    if i >= len(m):
+        return
+    x, y, z = position[0], position[1], position[2]
+    xi, yi, zi = x[i], y[i], z[i]
+    per_h2 = f(1) / h2
+    total = f(0)
+    for k in range(2 * _rows(radius, n)[0] ** 2):
+        first, last = _run(start, n, xi, yi, zi, radius, k)
+        part = f(0)
+        for j in range(np.uint64(first), np.uint64(last)):
+            dx, dy, dz = _offset(x[j], xi, unit), _offset(y[j], yi, unit), _offset(z[j], zi, unit)
+            part += m[j] * _short_inverse(dx * dx + dy * dy + dz * dz, h2, per_h2)
+        total += part
+    out[i] = total
 
 
 def density(position: Tensor, mass: Tensor, h: Tensor, wanted: Tensor, start: Tensor, n: int, unit: float) -> Tensor:

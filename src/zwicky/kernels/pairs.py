@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from zwicky.kernels.split import FORCE, SCALAR
+from zwicky.kernels.split import FORCE, POTENTIAL, SCALAR
 
 f = np.float32
 
@@ -58,6 +58,14 @@ def equations(jit: Callable[[Callable], Any]) -> SimpleNamespace:
         q2 = r2 * per_h2
         near = (f(3) - f(3) * q2 + q2 * q2) * per_h2
         value = (near if r2 < h2 else f(1) / max(r2, h2)) - polynomial(SCALAR, r2)
+        return value if (r2 < f(1)) & (r2 > f(0)) else f(0)
+
+    @jit
+    def short_inverse(r2, h2, per_h2):
+        """Short-range part of 1 / r, softened below h; zero for the particle itself."""
+        q2 = r2 * per_h2
+        soft = f(2.1875) - q2 * (f(2.1875) - q2 * (f(1.3125) - q2 * f(0.3125)))
+        value = (soft * math.sqrt(per_h2) if r2 < h2 else f(1) / math.sqrt(max(r2, h2))) - polynomial(POTENTIAL, r2)
         return value if (r2 < f(1)) & (r2 > f(0)) else f(0)
 
     @jit

@@ -8,7 +8,8 @@ at r_c, the most compact Fourier transform. With s = r / r_c,
     short range    F = 1 / r^2 - (long range)  for r < r_c, exactly zero beyond.
 
 F_long / r is an even analytic function of r: one polynomial in s^2, so that a pair costs no table look-up. So is the
-long part of the scalar 1/r^2 = Phi^2 / r^2 (mesh) + (1 - Phi^2) / r^2 (pairs).
+long part of the scalar 1/r^2 = Phi^2 / r^2 (mesh) + (1 - Phi^2) / r^2 (pairs), and that of the potential 1/r, which is
+1/r_c plus the integral of F_long from r to r_c, so that the short part ends at zero.
 """
 
 from __future__ import annotations
@@ -56,5 +57,13 @@ def _scalar_polynomial() -> tuple[float, ...]:
     return _even_polynomial(s[1:], (phi[1:] / s[1:]) ** 2, 10)
 
 
+def _potential_polynomial(force: tuple[float, ...]) -> tuple[float, ...]:
+    """V_long r_c as a polynomial in s^2: 1 + int_s^1 s' FORCE(s'^2) ds'."""
+    s = np.linspace(0.0, 1.0, 400)
+    integral = np.polynomial.Polynomial([0.0, *(c / (2 * i + 2) for i, c in enumerate(force))])
+    return _even_polynomial(s, 1 + integral(1.0) - integral(s**2), 10)
+
+
 FORCE = _force_polynomial()
 SCALAR = _scalar_polynomial()
+POTENTIAL = _potential_polynomial(FORCE)

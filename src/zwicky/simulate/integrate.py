@@ -268,8 +268,7 @@ def _update_temperature(universe: Universe, state: State) -> Tensor:
     dense = (overdensity > model.blend / 2) & (state.a > FIRST_ICM) & is_hot(universe, state.a)
     cells = solver.sort(state.fixed)
     wanted = torch.cat([torch.zeros_like(dense), dense])[cells.order]
-    dark, gas = (m / solver.mass_unit for m in universe.masses)
-    mass = torch.where(cells.order < n, dark, gas).float()
+    mass = particle_masses(universe, cells)
     acceleration, psi = solver.fields(cells, mass, wanted)
     if dense.any():
         rho = _matter_density(universe, state, cells, mass, wanted)
@@ -283,6 +282,12 @@ def _update_temperature(universe: Universe, state: State) -> Tensor:
     elif is_hot(universe, state.a):
         state.temperature, state.f_th = igm_temperature(model, overdensity).float(), torch.ones_like(state.h)
     return cells.restore(acceleration)
+
+
+def particle_masses(universe: Universe, cells: Cells) -> Tensor:
+    """Masses of all particles, sorted, in the unit of the solver (2N,)."""
+    dark, gas = (m / universe.solver.mass_unit for m in universe.masses)
+    return torch.where(cells.order < len(cells.order) // 2, dark, gas).float()
 
 
 def _matter_density(universe: Universe, state: State, cells: Cells, mass: Tensor, wanted: Tensor) -> Tensor:

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from zwicky.cosmology import Cosmology
-from zwicky.grid import density_contrast, from_fixed, power_spectrum, to_fixed
+from zwicky.grid import deposit, from_fixed, power_spectrum, to_fixed
 from zwicky.io import UserError, append_jsonl, atomic_path, keep_jsonl_until, require_writable
 from zwicky.simulate.gravity import Gravity
 from zwicky.simulate.initial import initial_conditions, linear_modes, plant_cluster, smooth_fields
-from zwicky.simulate.integrate import State, Steps, Universe, advance, begin, final_gas
+from zwicky.simulate.integrate import State, Steps, Universe, advance, begin, final_gas, particle_masses
 from zwicky.simulate.output import write_snapshot
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.state import Particles, Species
@@ -161,7 +161,7 @@ def simulate(
 
 
 def _log_line(universe: Universe, state: State, before: float) -> dict[str, Any]:
-    """Kinetic energy [Msun (km/s)^2] and total momentum over its sum of moduli; power where ln a passes a LOG_POWER."""
+    """Kinetic energy [Msun (km/s)^2] and total momentum over its sum of moduli; now and then potential and power."""
     masses = torch.tensor(universe.masses, dtype=torch.float64, device=state.fixed.device)
     p = state.momentum.view(2, -1, 3).double()
     speed2 = p.square().sum(2)
@@ -171,14 +171,24 @@ def _log_line(universe: Universe, state: State, before: float) -> dict[str, Any]
         "momentum": float((masses[:, None] * p.sum(1)).sum(0).norm() / (masses * speed2.sqrt().sum(1)).sum()),
     }
     if math.floor(math.log(state.a) / LOG_POWER) > math.floor(math.log(before) / LOG_POWER):
-        line |= _power(universe, state)
+        line |= {"potential": _potential(universe, state)} | _power(universe, state)
     return line
+
+
+def _potential(universe: Universe, state: State) -> float:
+    """Potential energy of all matter, proper [Msun (km/s)^2]."""
+    cells = universe.solver.sort(state.fixed)
+    energy = universe.solver.potential_energy(cells, particle_masses(universe, cells))
+    return energy * universe.cosmology.hubble0**2 / state.a
 
 
 def _power(universe: Universe, state: State) -> dict[str, list[float]]:
     """k [1/Mpc] and power spectra [Mpc^3] of dark matter and gas, shot noise included."""
-    positions = from_fixed(state.fixed.cpu().numpy(), universe.box).reshape(2, -1, 3)
-    spectra = [power_spectrum(density_contrast(x, universe.box, universe.n), universe.box) for x in positions]
+    spectra = []
+    for fixed in state.fixed.view(2, -1, 3):
+        cells = universe.solver.sort(fixed)
+        one = torch.ones(len(fixed), device=fixed.device)
+        spectra.append(power_spectrum(deposit(cells, one, universe.n) - 1, universe.box))
     return {"k": spectra[0][0].tolist(), "dark_matter": spectra[0][1].tolist(), "gas": spectra[1][1].tolist()}
 
 

@@ -1,6 +1,5 @@
 """Fixed-point positions, cell lists, PCS deposit and gather, and power spectra."""
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -122,14 +121,13 @@ def test_gather_of_a_linear_function_is_that_function():
     np.testing.assert_allclose(gather(cells, field), 1 + 2 * X - Y + 0.5 * Z, atol=2e-5)
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
 def test_deposit_and_gather_repeat_to_the_bit_on_any_number_of_threads():
     x, weight = particles(20000)
     cells = sort_into_cells(fixed_tensor(x), 18)
     w = float32(weight)[cells.order]
     results = []
     for threads in (1, 2):
-        numba.set_num_threads(threads)
+        torch.set_num_threads(threads)
         mesh = deposit(cells, w, 32)
         results.append((mesh, gather(cells, mesh)))
     for one, two in zip(*results, strict=True):

@@ -10,9 +10,18 @@ import torch
 from zwicky.cosmology import Cosmology
 from zwicky.grid import TWO32, density_contrast, from_fixed, rfft, to_fixed, wavenumbers
 from zwicky.simulate.initial import initial_conditions
-from zwicky.simulate.integrate import Steps, _specific_pressure, _update_temperature, advance, begin, final_gas, is_hot
+from zwicky.simulate.integrate import (
+    Steps,
+    _specific_pressure,
+    _update_temperature,
+    advance,
+    begin,
+    final_gas,
+    is_hot,
+    particle_masses,
+)
 from zwicky.simulate.pressure import PressureModel
-from zwicky.simulate.run import SimulationConfig
+from zwicky.simulate.run import SimulationConfig, _first_state
 from zwicky.units import K_B, M_PROTON, MU
 
 COLD = PressureModel(reionization=0.0)
@@ -117,6 +126,29 @@ def test_steps_converge_at_second_order():
     errors = [np.sqrt(((r - runs[-1]) ** 2).mean()) for r in runs[:-1]]
     for coarse, fine in pairwise(errors):
         assert coarse / fine == pytest.approx(4, abs=1.2)
+
+
+def test_energy_obeys_the_equation_of_layzer_and_irvine():
+    """d[a (T + W)] = -T da without pressure, T and W proper; from z = 19 to 0, within 1% of the change of a W."""
+    config = SimulationConfig(n=16, box=50.0, seed=4, redshift_start=19.0, da=0.02, eta=0.2, pressure=COLD)
+    universe = config.universe()
+    state = _first_state(config, universe)
+    mass = torch.tensor(universe.masses).repeat_interleave(16**3)
+
+    def energies():
+        cells = universe.solver.sort(state.fixed)
+        kinetic = 0.5 * float((mass * state.momentum.double().square().sum(1)).sum()) / state.a**2
+        return state.a, kinetic, universe.solver.potential_energy(cells, particle_masses(universe, cells)) / state.a
+
+    found = [energies()]
+    while state.a < 1:
+        advance(universe, state, config.steps.next(universe, state, 1.0))
+        found.append(energies())
+    a, kinetic, potential = np.array(found).T
+    total = a * (kinetic + potential)
+    change = total - total[0] + np.concatenate([[0], np.cumsum(np.diff(a) * (kinetic[1:] + kinetic[:-1]) / 2)])
+    assert kinetic[-1] / -potential[-1] > 0.4  # well into collapse
+    assert np.abs(change).max() < 0.01 * np.ptp(a * potential)
 
 
 def masses_of(run):

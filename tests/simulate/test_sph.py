@@ -1,6 +1,5 @@
 """Density and pressure force against slow sums in float64, and the properties of SPH."""
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -225,17 +224,16 @@ def test_support_radius_settles_where_it_holds_the_number_of_neighbours():
     np.testing.assert_allclose(clipped, [2.0, 0.1], rtol=1e-6)
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
 def test_density_and_force_repeat_to_the_bit_on_any_number_of_threads():
     x, h, rng = clustered(5)
     velocity = rng.normal(size=(len(x), 3))
-    before, results = numba.get_num_threads(), []
+    before, results = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
-            numba.set_num_threads(threads)
+            torch.set_num_threads(threads)
             rho = density(x, np.ones(len(x)), h)
             results.append((rho, acceleration(x, velocity, 1.0, np.ones(len(x)), rho, h, 0.1, 1.0)))
     finally:
-        numba.set_num_threads(before)
+        torch.set_num_threads(before)
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)

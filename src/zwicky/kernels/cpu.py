@@ -2,10 +2,10 @@
 
 What is near the particles of a cell is copied once into buffers, without what is farther than the sum reaches. The loop
 over pairs then runs through contiguous numbers and is long enough for vectors. It divides without a check for zero
-(error_model="numpy") and slices from zero: an index that might be negative would turn loads into gathers. Rows of cells
-are handed to the threads one by one, because clusters make some rows far more work than others. Sums run in an order
-that does not depend on the number of threads, so that results repeat to the bit; the mesh does without fastmath, with
-which freshly compiled code and code from numba's cache rounded a deposit differently.
+(error_model="numpy") and slices from zero: an index that might be negative would turn loads into gathers. Sums run in
+an order that does not depend on the number of threads, so that results repeat to the bit. What the loops call is always
+inlined: a function that is not has two copies in a process that compiled it and one in a process that loads it from the
+cache, which fastmath may round differently.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ import torch
 from torch import Tensor
 
 from zwicky.kernels.pairs import equations
+from zwicky.kernels.threads import share_out
 
 PCS_ORDER = 4
 MOST_RUNS = 250  # of particles that are neighbours in memory: rows of cells, each in two parts where it wraps
+
+_inner = numba.njit(forceinline=True, fastmath=True, error_model="numpy")
+_loop = numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 
 _fast = equations(numba.njit(inline="always", fastmath=True, error_model="numpy"))
 _offset, _wendland, _wendland_slope, _viscosity = _fast.offset, _fast.wendland, _fast.wendland_slope, _fast.viscosity
@@ -67,11 +71,13 @@ def deposit(position: Tensor, weight: Tensor, start: Tensor, cells: int, n: int)
         raise ValueError(f"{cells} planes of cells are too few for a mesh of {n}.")
     first_plane = np.arange(blocks + 1) * cells // blocks
     mesh = np.zeros((n, n, n), np.float32)
-    _deposit(position.numpy(), weight.numpy(), start.numpy()[first_plane * cells**2], mesh)
+    bounds = start.numpy()[first_plane * cells**2]
+    for colour in range(2):  # blocks of one colour do not touch one another
+        share_out(_deposit, blocks // 2, colour, position.numpy(), weight.numpy(), bounds, mesh)
     return torch.from_numpy(mesh)
 
 
-@numba.njit
+@numba.njit(forceinline=True)
 def _mesh_point(u, n):
     """First of the four mesh points along one axis, and their weights, for the fixed-point coordinate u."""
     g = np.float64(np.int64(u) & 0xFFFFFFFF) * (n / 4294967296.0)
@@ -79,37 +85,35 @@ def _mesh_point(u, n):
     return i - 1, _pcs_weights(np.float32(g - i))
 
 
-@numba.njit(parallel=True, cache=True)
-def _deposit(position, weight, bounds, mesh):
-    """Add particles to the mesh; blocks of planes of one colour do not touch one another."""
+@numba.njit(nogil=True, cache=True)
+def _deposit(begin, end, colour, position, weight, bounds, mesh):
+    """Add the particles of blocks of one colour, which do not touch one another, to the mesh."""
     n = mesh.shape[0]
-    blocks = len(bounds) - 1
-    for colour in range(2):
-        for half in numba.prange(blocks // 2):
-            block = 2 * half + colour
-            for p in range(bounds[block], bounds[block + 1]):
-                ix, wx = _mesh_point(position[0, p], n)
-                iy, wy = _mesh_point(position[1, p], n)
-                iz, wz = _mesh_point(position[2, p], n)
-                for a in range(4):
-                    x = (ix + a) % n
-                    for b in range(4):
-                        y = (iy + b) % n
-                        w = weight[p] * wx[a] * wy[b]
-                        for c in range(4):
-                            mesh[x, y, (iz + c) % n] += w * wz[c]
+    for half in range(begin, end):
+        for p in range(bounds[2 * half + colour], bounds[2 * half + colour + 1]):
+            ix, wx = _mesh_point(position[0, p], n)
+            iy, wy = _mesh_point(position[1, p], n)
+            iz, wz = _mesh_point(position[2, p], n)
+            for a in range(4):
+                x = (ix + a) % n
+                for b in range(4):
+                    y = (iy + b) % n
+                    w = weight[p] * wx[a] * wy[b]
+                    for c in range(4):
+                        mesh[x, y, (iz + c) % n] += w * wz[c]
 
 
 def gather(position: Tensor, mesh: Tensor) -> Tensor:
     """See `kernels`: mesh (n, n, n) at positions (3, P): (P,) float32."""
-    return torch.from_numpy(_gather(position.numpy(), mesh.numpy()))
+    out = torch.empty(position.shape[1])
+    share_out(_gather, len(out), position.numpy(), mesh.numpy(), out.numpy())
+    return out
 
 
-@numba.njit(parallel=True, cache=True)
-def _gather(position, mesh):
+@numba.njit(nogil=True, cache=True)
+def _gather(begin, end, position, mesh, out):
     n = mesh.shape[0]
-    out = np.empty(position.shape[1], np.float32)
-    for p in numba.prange(position.shape[1]):
+    for p in range(begin, end):
         ix, wx = _mesh_point(position[0, p], n)
         iy, wy = _mesh_point(position[1, p], n)
         iz, wz = _mesh_point(position[2, p], n)
@@ -122,10 +126,9 @@ def _gather(position, mesh):
                 for c in range(4):
                     total += w * wz[c] * mesh[x, y, (iz + c) % n]
         out[p] = total
-    return out
 
 
-@numba.njit(error_model="numpy")
+@_inner
 def _runs(start, n, column, iz, reach, first, last):
     """Runs of particles in the (2 reach + 1)^3 cells around cell (column, iz): how many runs, how many particles."""
     runs, total = 0, 0
@@ -141,7 +144,7 @@ def _runs(start, n, column, iz, reach, first, last):
     return runs, total
 
 
-@numba.njit(fastmath=True, error_model="numpy")
+@_inner
 def _near(x, y, z, i0, i1, first, last, runs, unit, radius, index, place):
     """Particles of the runs within `radius` of the box around particles i0..i1: their index, their place, their number.
 
@@ -167,7 +170,7 @@ def _near(x, y, z, i0, i1, first, last, runs, unit, radius, index, place):
     return count
 
 
-@numba.njit(error_model="numpy")
+@_inner
 def _room(index, place, total):
     """The buffers, or larger ones if `total` particles do not fit."""
     if total < len(index):
@@ -175,7 +178,7 @@ def _room(index, place, total):
     return np.empty(2 * total, np.int64), np.empty((len(place), 2 * total), np.float32)
 
 
-@numba.njit(fastmath=True, error_model="numpy")
+@_inner
 def _force_sum(near, count, x, y, z, h2, per_h2, per_h3):
     """Short-range force of the first `count` particles (x, y, z, m) of `near` on a point."""
     fx = np.float32(0)
@@ -191,7 +194,7 @@ def _force_sum(near, count, x, y, z, h2, per_h2, per_h3):
     return fx, fy, fz
 
 
-@numba.njit(fastmath=True, error_model="numpy")
+@_inner
 def _force_and_scalar_sum(near, count, x, y, z, h2, per_h2, per_h3):
     """The same, and the short-range sum of m / r^2."""
     fx = np.float32(0)
@@ -220,20 +223,20 @@ def gravity(
     Args:
         unit: one fixed-point unit over r_c. h2: squared softening radius over r_c^2.
     """
-    arrays = (position.numpy(), mass.numpy(), wanted.numpy(), start.numpy())
-    with numba.parallel_chunksize(n):
-        return torch.from_numpy(_gravity(*arrays, n, np.float32(unit), np.float32(h2)))
+    out = torch.zeros(len(mass), 4)
+    arrays = (t.numpy() for t in (position, mass, wanted, start, out))
+    share_out(_gravity, n * n, *arrays, n, np.float32(unit), np.float32(h2))
+    return out
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
-def _gravity(position, m, wanted, start, n, unit, h2):
+@_loop
+def _gravity(begin, end, position, m, wanted, start, out, n, unit, h2):
     x, y, z = position[0], position[1], position[2]
-    out = np.zeros((len(m), 4), np.float32)
     per_h2 = np.float32(1) / h2
     per_h3 = per_h2 * np.sqrt(per_h2)
-    for column in numba.prange(n * n):
-        first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
-        index, near = _room(np.empty(0, np.int64), np.empty((4, 0), np.float32), 1024)
+    first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
+    index, near = _room(np.empty(0, np.int64), np.empty((4, 0), np.float32), 1024)
+    for column in range(begin, end):
         for iz in range(n):
             i0, i1 = start[column * n + iz], start[column * n + iz + 1]
             if i0 == i1:
@@ -251,10 +254,9 @@ def _gravity(position, m, wanted, start, n, unit, h2):
                     )
                 else:
                     out[i, 0], out[i, 1], out[i, 2] = _force_sum(near, count, xi, yi, zi, h2, per_h2, per_h3)
-    return out
 
 
-@numba.njit(fastmath=True, error_model="numpy")
+@_inner
 def _potential_sum(near, count, x, y, z, h2, per_h2):
     """Short-range part of sum m / r over the first `count` particles (x, y, z, m) of `near`."""
     total = np.float32(0)
@@ -270,20 +272,19 @@ def potential(position: Tensor, mass: Tensor, start: Tensor, n: int, unit: float
 
     Arguments are those of `gravity`.
     """
-    with numba.parallel_chunksize(n):
-        return torch.from_numpy(
-            _potential(position.numpy(), mass.numpy(), start.numpy(), n, np.float32(unit), np.float32(h2))
-        )
+    out = torch.zeros(len(mass))
+    arrays = (t.numpy() for t in (position, mass, start, out))
+    share_out(_potential, n * n, *arrays, n, np.float32(unit), np.float32(h2))
+    return out
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
-def _potential(position, m, start, n, unit, h2):
+@_loop
+def _potential(begin, end, position, m, start, out, n, unit, h2):
     x, y, z = position[0], position[1], position[2]
-    out = np.zeros(len(m), np.float32)
     per_h2 = np.float32(1) / h2
-    for column in numba.prange(n * n):
-        first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
-        index, near = _room(np.empty(0, np.int64), np.empty((4, 0), np.float32), 1024)
+    first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
+    index, near = _room(np.empty(0, np.int64), np.empty((4, 0), np.float32), 1024)
+    for column in range(begin, end):
         for iz in range(n):
             i0, i1 = start[column * n + iz], start[column * n + iz + 1]
             if i0 == i1:
@@ -296,10 +297,9 @@ def _potential(position, m, start, n, unit, h2):
             for i in range(i0, i1):
                 xi, yi, zi = _offset(x[i], x[i0], unit), _offset(y[i], y[i0], unit), _offset(z[i], z[i0], unit)
                 out[i] = _potential_sum(near, count, xi, yi, zi, h2, per_h2)
-    return out
 
 
-@numba.njit(fastmath=True, error_model="numpy")
+@_inner
 def _density_sum(near, count, x, y, z, per_h):
     """Sum of m W h^3 / norm over the first `count` particles (x, y, z, m) of `near`."""
     total = np.float32(0)
@@ -317,19 +317,19 @@ def density(position: Tensor, mass: Tensor, h: Tensor, wanted: Tensor, start: Te
         mass: (P,); 0 leaves a particle out. h: (P,) support radii, at most five cells. unit: one fixed-point unit, in
             the unit of h.
     """
-    arrays = (position.numpy(), mass.numpy(), h.numpy(), wanted.numpy(), start.numpy())
-    with numba.parallel_chunksize(n):
-        return torch.from_numpy(_density(*arrays, n, np.float32(unit)))
+    out = torch.zeros(len(mass))
+    arrays = (t.numpy() for t in (position, mass, h, wanted, start, out))
+    share_out(_density, n * n, *arrays, n, np.float32(unit))
+    return out
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
-def _density(position, m, h, wanted, start, n, unit):
+@_loop
+def _density(begin, end, position, m, h, wanted, start, out, n, unit):
     x, y, z = position[0], position[1], position[2]
-    out = np.zeros(len(m), np.float32)
     side = unit * np.float32(4294967296.0 / n)
-    for column in numba.prange(n * n):
-        first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
-        index, near = _room(np.empty(0, np.int64), np.empty((4, 0), np.float32), 1024)
+    first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
+    index, near = _room(np.empty(0, np.int64), np.empty((4, 0), np.float32), 1024)
+    for column in range(begin, end):
         for iz in range(n):
             i0, i1 = start[column * n + iz], start[column * n + iz + 1]
             widest = np.float32(0)
@@ -346,10 +346,9 @@ def _density(position, m, h, wanted, start, n, unit):
                 if wanted[i]:
                     xi, yi, zi = _offset(x[i], x[i0], unit), _offset(y[i], y[i0], unit), _offset(z[i], z[i0], unit)
                     out[i] = _density_sum(near, count, xi, yi, zi, np.float32(1) / h[i])
-    return out
 
 
-@numba.njit(fastmath=True, error_model="numpy")
+@_inner
 def _pressure_sum(near, count, me, hubble):
     """Sums over the first `count` particles of `near`: acceleration, div v, curl v of `me`.
 
@@ -400,19 +399,19 @@ def pressure(
         widest: (n^3,) largest h of the 3^3 cells around a cell.
         unit: one fixed-point unit, in the unit of h. hubble: velocity of the Hubble flow over distance.
     """
-    arrays = (position.numpy(), gas.numpy(), widest.numpy(), start.numpy())
-    with numba.parallel_chunksize(n):
-        return torch.from_numpy(_pressure(*arrays, n, np.float32(unit), np.float32(hubble)))
+    out = torch.empty(len(gas), 7)
+    arrays = (t.numpy() for t in (position, gas, widest, start, out))
+    share_out(_pressure, n * n, *arrays, n, np.float32(unit), np.float32(hubble))
+    return out
 
 
-@numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
-def _pressure(position, gas, widest, start, n, unit, hubble):
+@_loop
+def _pressure(begin, end, position, gas, widest, start, out, n, unit, hubble):
     x, y, z = position[0], position[1], position[2]
-    out = np.empty((len(gas), 7), np.float32)
-    for column in numba.prange(n * n):
-        first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
-        index, near = _room(np.empty(0, np.int64), np.empty((11, 0), np.float32), 1024)
-        me = np.empty(11, np.float32)
+    first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
+    index, near = _room(np.empty(0, np.int64), np.empty((11, 0), np.float32), 1024)
+    me = np.empty(11, np.float32)
+    for column in range(begin, end):
         for iz in range(n):
             c = column * n + iz
             i0, i1 = start[c], start[c + 1]
@@ -430,4 +429,3 @@ def _pressure(position, gas, widest, start, n, unit, hubble):
                 out[i, 0], out[i, 1], out[i, 2], out[i, 3], out[i, 4], out[i, 5], out[i, 6] = _pressure_sum(
                     near, count, me, hubble
                 )
-    return out

@@ -20,6 +20,8 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zwicky.kernels.threads import share_out
+
 NODES = 128  # of the table of G per axis
 CHUNKS = 8  # maps summed in fixed order: the result does not depend on the number of threads
 CHUNK_MEMORY = 2**27  # most numbers held in all the maps of the chunks
@@ -78,7 +80,8 @@ def project(
     chunks = max(1, min(CHUNKS, CHUNK_MEMORY // (pixels**2 * max(1, columns.shape[1]))))
     pixel = width / pixels
     maps = np.zeros((chunks, pixels, pixels, columns.shape[1]))
-    _deposit(positions / pixel + 0.5 * pixels, support_radius / pixel, columns, cumulative_kernel(), maps)
+    lengths = (positions / pixel + 0.5 * pixels, support_radius / pixel)
+    share_out(_deposit, chunks, *lengths, columns, cumulative_kernel(), maps)
     total = np.ascontiguousarray(np.moveaxis(maps.sum(axis=0), -1, 0)) / pixel**2
     return total[0] if weights.ndim == 1 else total
 
@@ -105,12 +108,12 @@ def _check(
         raise ValueError(f"pixels must be a whole number of at least 1, not {pixels}.")
 
 
-@numba.njit(parallel=True, cache=True)
-def _deposit(positions, support_radius, weights, G, maps):
+@numba.njit(nogil=True, cache=True)
+def _deposit(begin, end, positions, support_radius, weights, G, maps):
     """Add particles to maps (chunk, y, x, channel), one run of particles to each chunk; lengths in pixels."""
     chunks, P = len(maps), len(positions)
-    for chunk in numba.prange(chunks):
-        scratch = np.empty((4, maps.shape[1] + 1))
+    scratch = np.empty((4, maps.shape[1] + 1))
+    for chunk in range(begin, end):
         for p in range(P * chunk // chunks, P * (chunk + 1) // chunks):
             _deposit_one(positions[p, 0], positions[p, 1], support_radius[p], weights[p], G, maps[chunk], scratch)
 

@@ -22,6 +22,7 @@ from astropy.table import Row
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from zwicky.kernels.threads import share_out
 from zwicky.observe.channels import CHANNELS, Channel
 from zwicky.observe.project import project
 from zwicky.simulate.state import Particles, Species
@@ -188,22 +189,22 @@ def _sphere_of_image(
     positions: NDArray[np.float64], centre: NDArray[np.float64], box: float, radius: float, shift: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """As `_sphere`, for the nearest image of each particle moved by shift."""
-    index = np.flatnonzero(_inside(positions, centre, box, radius, shift))
+    inside = np.empty(len(positions), np.bool_)
+    share_out(_inside, len(positions), positions, centre, box, radius, shift, inside)
+    index = np.flatnonzero(inside)
     offset = positions[index] - centre
     return index, offset - box * np.rint(offset / box) + shift
 
 
-@numba.njit(parallel=True, cache=True)
-def _inside(positions, centre, box, radius, shift):
-    """Whether the nearest image of each particle, moved by shift, lies within radius, (P,)."""
-    inside = np.empty(len(positions), np.bool_)
-    for p in numba.prange(len(positions)):
+@numba.njit(nogil=True, cache=True)
+def _inside(begin, end, positions, centre, box, radius, shift, inside):
+    """Whether the nearest image of each particle, moved by shift, lies within radius, into inside (P,)."""
+    for p in range(begin, end):
         r2 = 0.0
         for axis in range(3):
             d = positions[p, axis] - centre[axis]
             r2 += (d - box * np.rint(d / box) + shift[axis]) ** 2
         inside[p] = r2 <= radius**2
-    return inside
 
 
 def _rotation(rotation: ArrayLike | None) -> NDArray[np.float64]:

@@ -106,14 +106,15 @@ class Gravity:
     def potential_energy(self, cells: Cells, mass: Tensor) -> float:
         """sum m phi / 2 of sorted particles, each without its own potential [Msun (Mpc H0)^2], comoving: W = this / a.
 
-        Pairs add 4 pi rho_mean r_c^2 int_0^1 V_short s^2 ds to the mean of the potential, which has none.
+        Pairs add 4 pi rho r_c^2 int_0^1 V_short s^2 ds to the mean of the potential, which has none.
         """
         potential = kernels(mass.device).potential
         pairs = potential(cells.position, mass, cells.start, cells.n, *self._pair_units()) / self.cutoff
         long = np.polynomial.Polynomial(POTENTIAL)
         own = mass * (long(0.0) / self.cutoff)
         s = np.linspace(0, 1, 2001)
-        mean = 4 * np.pi * (self.mesh / self.box) ** 3 * self.cutoff**2 * np.trapezoid(s - s**2 * long(s**2), s)
+        density = float(mass.double().sum()) / self.box**3
+        mean = 4 * np.pi * density * self.cutoff**2 * np.trapezoid(s - s**2 * long(s**2), s)
         modes = rfft(deposit(cells, mass, self.mesh))
         phi = -gather(cells, irfft(modes * _mesh_filters(self).force)).double()
         phi -= self.newton * self.mass_unit * (pairs.double() - own - mean)

@@ -21,6 +21,7 @@ import torch
 from zwicky.cosmology import Cosmology
 from zwicky.grid import deposit, from_fixed, power_spectrum, to_fixed
 from zwicky.io import UserError, append_jsonl, atomic_path, keep_jsonl_until, require_writable
+from zwicky.kernels import kernels
 from zwicky.simulate.gravity import Gravity
 from zwicky.simulate.initial import initial_conditions, linear_modes, plant_cluster, smooth_fields
 from zwicky.simulate.integrate import State, Steps, Universe, advance, begin, final_gas, particle_masses
@@ -126,11 +127,16 @@ def simulate(
     Args:
         progress: called after every step as progress(done, in all, redshift), in thousandths of the expansion, with
             which the work goes roughly.
-        checkpoint_seconds: least time between two checkpoints. device: cpu or cuda.
+        checkpoint_seconds: least time between two checkpoints; more where writing one takes over a twentieth of it.
+        device: cpu or cuda.
 
     Raises:
-        UserError: the run would not fit in memory, or the folder holds another simulation.
+        UserError: the run would not fit in memory, the device has no kernels, or the folder holds another simulation.
     """
+    try:
+        kernels(torch.device(device))
+    except ImportError as error:
+        raise UserError(str(error)) from error
     folder = Path(folder)
     snapshot, checkpoint, log = (folder / name for name in ("snapshot.hdf5", "checkpoint.hdf5", "log.jsonl"))
     if snapshot.exists():
@@ -143,7 +149,7 @@ def simulate(
     universe, outputs, first = config.universe(device), config.outputs, 1 / (1 + config.redshift_start)
     state = _load(config, checkpoint, device) if checkpoint.exists() else _first_state(config, universe)
     keep_jsonl_until(log, state.step)
-    saved, end = time.monotonic(), max(outputs)
+    saved, cost, end = time.monotonic(), 0.0, max(outputs)
     while state.a < end:
         before = state.a
         target = min(a for a in outputs if a > before)
@@ -153,9 +159,11 @@ def simulate(
             progress(round(1000 * (state.a - first) / (end - first)), 1000, 1 / state.a - 1)
         if state.a in outputs:
             write_snapshot(to_particles(config, universe, state), folder / outputs[state.a], _identity(config))
-        if time.monotonic() - saved > checkpoint_seconds and state.a < end:
+        now = time.monotonic()
+        if now - saved > max(checkpoint_seconds, 20 * cost) and state.a < end:
             _save(config, state, checkpoint)
             saved = time.monotonic()
+            cost = saved - now
     checkpoint.unlink(missing_ok=True)
     return snapshot
 

@@ -127,7 +127,7 @@ def simulate(
     Args:
         progress: called after every step as progress(done, in all, redshift), in thousandths of the expansion, with
             which the work goes roughly.
-        checkpoint_seconds: least time between two checkpoints; more where writing one takes over a twentieth of it.
+        checkpoint_seconds: least time between two checkpoints, and more of them where writing one takes over 3 s.
         device: cpu or cuda.
 
     Raises:
@@ -160,7 +160,7 @@ def simulate(
         if state.a in outputs:
             write_snapshot(to_particles(config, universe, state), folder / outputs[state.a], _identity(config))
         now = time.monotonic()
-        if now - saved > max(checkpoint_seconds, 20 * cost) and state.a < end:
+        if now - saved > checkpoint_seconds * max(1.0, cost / 3) and state.a < end:
             _save(config, state, checkpoint)
             saved = time.monotonic()
             cost = saved - now

@@ -1,0 +1,81 @@
+"""Mass profiles of halos against a run with four times the steps.
+
+    python validation/convergence.py runs/convergence [--n 48] [--eta 0.1]
+
+A box at the mass resolution of HYPER. Halos of the fine run are looked for in the coarse one, and M(<r) of both is
+stacked: prints the median ratio at multiples of the softening length, the power spectra's ratio, and the steps of each.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from zwicky.grid import density_contrast, power_spectrum
+from zwicky.halos import find_halos
+from zwicky.simulate.run import SimulationConfig, simulate
+from zwicky.snapshots import read_snapshot
+
+RADII = np.array([1, 2, 3, 4, 6, 8, 12, 16])  # softening lengths
+
+
+def matter(particles):
+    """Positions and masses of all matter."""
+    species = (particles.dark_matter, particles.gas)
+    return np.concatenate([s.positions for s in species]), np.concatenate([s.masses for s in species])
+
+
+def enclosed(particles, centres, radii):
+    """M(<r) around each centre (H, R) [Msun]."""
+    x, m = matter(particles)
+    tree = cKDTree(x % particles.box, boxsize=particles.box)
+    return np.array([[m[tree.query_ball_point(c, r)].sum() for r in radii] for c in centres])
+
+
+def centres_of(halos):
+    """Positions (H, 3)."""
+    return np.stack([halos[axis] for axis in "xyz"], 1)
+
+
+def main():
+    """Run and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--n", type=int, default=48)
+    parser.add_argument("--eta", type=float, default=SimulationConfig().eta)
+    parser.add_argument("--halos", type=int, default=24)
+    o = parser.parse_args()
+    limits = SimulationConfig()
+    runs = {}
+    for name, finer in (("coarse", 1), ("fine", 4)):
+        config = SimulationConfig(
+            n=o.n, box=o.n * 500 / 1024, seed=1, eta=o.eta / finer**2, da=limits.da / finer, dlna=limits.dlna / finer
+        )
+        particles = read_snapshot(simulate(config, o.folder / f"{name}-{o.eta:g}"))
+        runs[name] = particles, find_halos(particles)
+        steps = len((o.folder / f"{name}-{o.eta:g}" / "log.jsonl").read_text().splitlines())
+        print(f"{name}: {steps} steps, {len(runs[name][1])} halos")
+    (coarse, found), (fine, reference) = runs["coarse"], runs["fine"]
+    reference = reference[: o.halos]
+    distance, index = cKDTree(centres_of(found), boxsize=coarse.box).query(centres_of(reference))
+    same = (distance < 0.3 * reference["r200m"]) & (np.abs(np.log(found["m200m"][index] / reference["m200m"])) < 0.3)
+    radii = RADII * config.softening * config.box_mpc / config.n
+    ratio = enclosed(coarse, centres_of(found[index[same]]), radii) / enclosed(fine, centres_of(reference[same]), radii)
+    print(f"{same.sum()} halos of {len(reference)} are in both")
+    print("r / epsilon     ", *(f"{r:6d}" for r in RADII))
+    print("M(<r) coarse/fine", *(f"{x:6.3f}" for x in np.median(ratio, axis=0)))
+    spectra = [power_spectrum(density_contrast(*_args(p, o.n)), p.box) for p in (coarse, fine)]
+    k = spectra[0][0] / config.cosmology.h
+    for target in np.geomspace(k[1], k[-1] * 0.7, 6):
+        i = int(np.argmin(np.abs(k - target)))
+        print(f"P(k = {k[i]:5.2f} h/Mpc) coarse/fine {spectra[0][1][i] / spectra[1][1][i]:.4f}")
+
+
+def _args(particles, n):
+    x, m = matter(particles)
+    return x, particles.box, 4 * n, m
+
+
+if __name__ == "__main__":
+    main()

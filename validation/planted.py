@@ -47,8 +47,8 @@ def main():
         particles = read_snapshot(simulate(config, o.folder / f"planted-{seed}"))
         got, gas = planted_mass(particles, asked)
         errors.append(np.log10(got / asked))
-        row = (f"{asked:9.2e}", f"{n:5d}", f"{config.box:11.1f}", f"{got:13.2e}", f"{errors[-1]:+12.3f}", f"{gas:21.2f}")
-        print(*row, flush=True)
+        dex = errors[-1]
+        print(f"{asked:9.2e}  {n:5d} {config.box:11.1f} {got:13.2e} {dex:+12.3f} {gas:21.2f}", flush=True)
     print(f"mean {np.nanmean(errors):+.3f}, rms {np.sqrt(np.nanmean(np.square(errors))):.3f} dex")
 
 

@@ -185,7 +185,7 @@ def train(
     Raises:
         UserError: there is no such device, the map set lacks a channel or rows, or the folder holds another training.
     """
-    folder, map_set = Path(folder), open_maps(maps)
+    folder, place, map_set = Path(folder), choose_device(device), open_maps(maps)
     if (folder / "config.json").exists():
         shutil.rmtree(folder.with_name(folder.name + ".training"), ignore_errors=True)
         return _require_same(folder, _identity(config, map_set))
@@ -194,7 +194,7 @@ def train(
     model = _model_config(map_set, config)
     work = require_writable(folder.with_name(folder.name + ".training"))
     train_set, validation_set = (_loader(map_set, split, config, model) for split in ("train", "validation"))
-    trainer = _new_trainer(config, model, choose_device(device), _identity(config, map_set))
+    trainer = _new_trainer(config, model, place, _identity(config, map_set))
     checkpoint, stats = work / "checkpoint.safetensors", work / "stats.jsonl"
     if checkpoint.exists():
         trainer.load(checkpoint)

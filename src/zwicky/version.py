@@ -1,3 +1,3 @@
 """The version of Zwicky, read by the build and written into every artefact."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from zwicky.grid import (
-    Cells,
     density_contrast,
     deposit,
     from_fixed,
@@ -89,13 +88,16 @@ def test_counting_sort_is_stable_and_puts_every_particle_into_its_cell():
         np.testing.assert_array_equal(cells.restore(torch.from_numpy(fixed)[cells.order]), fixed)
 
 
-@pytest.mark.parametrize(("n", "n_cells"), [(16, 8), (16, 9), (11, 6), (32, 18), (16, 4), (14, 4), (35, 10)])
+@pytest.mark.parametrize(
+    ("n", "n_cells"),
+    [(16, 8), (16, 9), (11, 6), (32, 18), (16, 4), (14, 4), (35, 10), (9, 5), (4, 3), (12, 1)],
+)
 def test_deposit_equals_the_definition_and_keeps_mass(n, n_cells):
     x, weight = particles(2000)
     cells = sort_into_cells(fixed_tensor(x), n_cells)
     mesh = deposit(cells, float32(weight)[cells.order], n).numpy()
     reference = slow_deposit(x, weight, n)
-    np.testing.assert_allclose(mesh, reference, atol=2e-6 * reference.max())
+    np.testing.assert_allclose(mesh, reference, atol=5e-6 * reference.max())
     assert mesh.sum(dtype=np.float64) == pytest.approx(weight.sum(), rel=1e-6)
 
 
@@ -132,13 +134,6 @@ def test_deposit_and_gather_repeat_to_the_bit_on_any_number_of_threads():
         results.append((mesh, gather(cells, mesh)))
     for one, two in zip(*results, strict=True):
         np.testing.assert_array_equal(one, two)
-
-
-def test_too_few_cells_for_the_mesh_are_refused():
-    x, weight = particles(10)
-    cells = sort_into_cells(fixed_tensor(x), 3)
-    with pytest.raises(ValueError, match="too few"):
-        deposit(Cells(3, cells.order, cells.start, cells.position), float32(weight), 4)
 
 
 def test_inverse_transform_returns_the_mesh_and_wavenumbers_differentiate():

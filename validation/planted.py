@@ -16,7 +16,7 @@ from zwicky.halos import find_halos
 from zwicky.simulate.run import SimulationConfig, simulate
 from zwicky.snapshots import read_snapshot
 
-SIDES = (32, 36, 40, 48, 54, 60, 64, 72, 80, 96, 128)  # particles, good for the FFT
+SIDES = (32, 36, 40, 48, 54, 60, 64, 72, 80, 96, 128, 144)  # particles, good for the FFT
 
 
 def planted_mass(particles, asked):

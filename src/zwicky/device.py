@@ -9,7 +9,7 @@ import torch
 
 from zwicky.io import UserError
 
-THREADS = torch.get_num_threads()  # before numba's OpenMP pool, which torch shares, starts and changes it
+THREADS = torch.get_num_threads()  # before anything changes it, as numba's parallel loops of other code would
 
 
 def choose_device(name: str) -> torch.device:

@@ -147,8 +147,11 @@ def write_json(path: str | Path, content: Any) -> None:
 
 def append_jsonl(path: str | Path, record: dict[str, Any]) -> None:
     """Append one record as a line of JSON (the format of `stats.jsonl`)."""
-    with open(path, "a") as f:
-        f.write(json.dumps(record) + "\n")
+    try:
+        with open(path, "a") as f:
+            f.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {_reason(error)}.") from error
 
 
 def keep_jsonl_until(path: str | Path, step: int) -> None:

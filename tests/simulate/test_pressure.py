@@ -229,8 +229,11 @@ def test_overdensity_radius_encloses_the_overdensity_wanted():
     np.testing.assert_allclose(overdensity_radius(c, 200.0, 200.0), c, rtol=1e-9)
 
 
-@pytest.mark.parametrize("wrong", [{"closure": "warm"}, {"p0": -1.0}, {"viscosity": float("nan")},
-                                   {"scatter": (0.1, -0.1, 0.0)}, {"scatter": (0.1,)}, {"scatter_length": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"closure": "warm"}, {"p0": -1.0}, {"viscosity": float("nan")}, {"alpha": 0.0}, {"p0": float("inf")},
+     {"thermal_0": 2.0}, {"scatter": (0.1, -0.1, 0.0)}, {"scatter": (0.1,)}, {"scatter_length": 0.0}],
+)
 def test_what_is_not_a_pressure_model_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"closure must be|must not be negative|scatter takes"):
+    with pytest.raises(ValueError, match=r"must be|must not be negative|scatter takes|needs thermal_0"):
         PressureModel(**wrong)

@@ -1,6 +1,7 @@
 """From a configuration to a snapshot: resuming, repeating, and what is refused."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,28 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
         simulate(SimulationConfig(**SMALL | {"seed": 9}), tmp_path)
 
 
+def test_a_checkpoint_of_another_version_or_device_is_refused(tmp_path):
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop(done, *_):
+        if done > 100:
+            raise Stop
+
+    with pytest.raises(Stop):
+        simulate(SimulationConfig(**SMALL), tmp_path, stop, checkpoint_seconds=0.0)
+    with h5py.File(tmp_path / "checkpoint.hdf5", "a") as f:
+        f.attrs["version"] = "0.0.1"
+    with pytest.raises(UserError, match=r"written by version 0\.0\.1 on cpu"):
+        simulate(SimulationConfig(**SMALL), tmp_path)
+
+
+def test_a_snapshot_that_is_missing_on_the_way_is_named(finished, tmp_path):
+    shutil.copy(finished, tmp_path)
+    with pytest.raises(UserError, match=r"snapshot-z1\.000\.hdf5"):
+        simulate(SimulationConfig(**SMALL), tmp_path)
+
+
 def test_a_damaged_file_in_the_folder_is_refused(tmp_path):
     (tmp_path / "snapshot.hdf5").write_bytes(b"nothing")
     with pytest.raises(UserError, match="damaged"):
@@ -142,10 +165,12 @@ def test_a_snapshot_holds_all_matter_at_the_redshift_asked_for(finished):
 @pytest.mark.parametrize(
     "wrong",
     [{"n": 4}, {"box": 0.0}, {"redshift_end": 60.0}, {"redshift_end": -0.5}, {"da": 0.0}, {"dlna": 1.0},
-     {"softening": 0.0}, {"mesh": 0}, {"eta": 0.0}, {"redshifts": (60.0,)}],
+     {"softening": 0.0}, {"mesh": 0}, {"eta": 0.0}, {"redshifts": (60.0,)},
+     {"redshifts": (0.5, 0.5004)}, {"cluster": 15.0}, {"cluster": -1.0}, {"cluster": 1e15}, {"softening": 0.5},
+     {"redshift_start": 5000.0}, {"n": 9, "mesh": 1}],
 )
 def test_what_cannot_be_simulated_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"need|must obey|must lie"):
+    with pytest.raises(ValueError, match=r"need|must obey|must lie|must differ"):
         SimulationConfig(**SMALL | wrong)
 
 

@@ -60,15 +60,9 @@ def _sort_cells(fixed, n):
 
 
 def deposit(position: Tensor, weight: Tensor, start: Tensor, cells: int, n: int) -> Tensor:
-    """See `kernels`: sum of `weight` (P,) per point of an n^3 mesh.
-
-    Raises:
-        ValueError: the cells are too coarse to be handed out to threads.
-    """
+    """See `kernels`: sum of `weight` (P,) per point of an n^3 mesh."""
     planes = max(1, int(np.ceil(PCS_ORDER * cells / n)))  # planes of cells that make a block wide enough
     blocks = 2 * max(1, cells // (2 * planes))
-    if blocks == 2 and cells < 2 * planes:
-        raise ValueError(f"{cells} planes of cells are too few for a mesh of {n}.")
     first_plane = np.arange(blocks + 1) * cells // blocks
     mesh = np.zeros((n, n, n), np.float32)
     bounds = start.numpy()[first_plane * cells**2]

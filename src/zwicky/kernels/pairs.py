@@ -1,6 +1,6 @@
 """The equation of one pair, in plain numbers of float32: compiled once for the CPU and once for CUDA.
 
-Lengths are in units of the cutoff r_c for gravity (`split`), of the box for SPH.
+Lengths are in units of the cutoff r_c for gravity (`split`); SPH takes any.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Dark matter starts on a cubic lattice and gas on the same lattice moved by half 
 by the same field, evaluated at their own sites, so that neither species leads the other.
 
 A cluster can be planted: the modes are changed, as little as their statistics allow, so that the density smoothed over
-its Lagrangian radius has a peak at the centre of the box (Hoffman & Ribak 1991).
+its Lagrangian radius has a given value, and no slope, at the centre of the box (Hoffman & Ribak 1991).
 """
 
 from __future__ import annotations

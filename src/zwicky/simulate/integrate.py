@@ -4,7 +4,7 @@
 
 (Quinn et al. 1997, astro-ph/9710043). One step for all particles, as long as the fastest of them allow (`Steps`); the
 gas divides its drift into 1, 2, 4 or 8 so that sound crosses at most COURANT of a support radius in each. Temperatures
-follow the gravity step.
+are renewed with gravity.
 
 Units: comoving Mpc, H0 = 1, masses in Msun; momenta a^2 dx/dt in Mpc H0.
 """
@@ -93,7 +93,8 @@ class Steps:
 
 def _quantile(values: Tensor) -> Tensor:
     """The value that FASTEST of them stay below."""
-    return values.kthvalue(max(1, int(FASTEST * len(values)))).values
+    k = max(1, int(FASTEST * len(values)))
+    return values.sort().values[k - 1] if values.is_cuda else values.kthvalue(k).values  # kthvalue is slow there
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,7 @@ def begin(universe: Universe, a: float, positions: Tensor, momentum: Tensor, tra
     )
     for _ in range(6):
         _update_density(universe, state, _gas_cells(universe, state))
-    _update_forces(universe, state)
-    _update_pressure(universe, state)
+    _update(universe, state, gravity=True)
     return state
 
 
@@ -154,15 +154,13 @@ def advance(universe: Universe, state: State, a_next: float) -> None:
     middle = math.sqrt(a0 * a_next)
     state.momentum.add_(state.gravity, alpha=factor(a0, middle, 1))
     gas = state.momentum[-state.n_gas :]
-    for b0, b1 in pairwise(np.linspace(a0, a_next, _subcycles(universe, state, a_next) + 1).tolist()):
+    for b0, b1 in pairwise([*np.linspace(a0, a_next, _subcycles(universe, state, a_next) + 1)[:-1].tolist(), a_next]):
         half = 0.5 * (b0 + b1)
         gas.add_(state.pressure, alpha=factor(b0, half, 0))
         _drift(universe, state, factor(b0, b1, 2))
         state.a = b1
-        _update_pressure(universe, state)
+        _update(universe, state, gravity=b1 == a_next)
         gas.add_(state.pressure, alpha=factor(half, b1, 0))
-    state.a = a_next
-    _update_forces(universe, state)
     state.momentum.add_(state.gravity, alpha=factor(middle, a_next, 1))
     state.step += 1
 
@@ -238,13 +236,20 @@ def _update_density(universe: Universe, state: State, cells: Cells) -> None:
     _set_density(universe, state, cells)
 
 
-def _update_pressure(universe: Universe, state: State) -> None:
-    """-grad P / rho at the present positions, with the temperatures of the last gravity step."""
-    if not is_hot(universe, state.a):
-        return
-    cells, model = _gas_cells(universe, state), universe.model
-    _update_density(universe, state, cells)
-    order = cells.order
+def _update(universe: Universe, state: State, gravity: bool) -> None:
+    """Forces at the present positions: pressure, and before it gravity and temperature if so told."""
+    cells = _gas_cells(universe, state) if is_hot(universe, state.a) else None
+    if cells:
+        _update_density(universe, state, cells)
+    if gravity:
+        state.gravity = _update_temperature(universe, state)
+    if cells:
+        _update_pressure(universe, state, cells)
+
+
+def _update_pressure(universe: Universe, state: State, cells: Cells) -> None:
+    """-grad P / rho at the present positions, with the temperatures that the gas has."""
+    model, order = universe.model, cells.order
     velocity = (state.momentum[-state.n_gas :][order].T / state.a).contiguous()
     alpha = state.limiter[order] * (model.viscosity if model.closure == "viscous" else 0.0)
     acceleration, limiter = sph.pressure_acceleration(
@@ -254,11 +259,6 @@ def _update_pressure(universe: Universe, state: State) -> None:
     state.pressure = cells.restore(acceleration)
     if model.balsara:
         state.limiter = cells.restore(limiter)
-
-
-def _update_forces(universe: Universe, state: State) -> None:
-    """Gravity of all particles and, once it matters, the temperature of the gas."""
-    state.gravity = _update_temperature(universe, state)
 
 
 def _update_temperature(universe: Universe, state: State) -> Tensor:

@@ -18,7 +18,7 @@ into the equation of motion; `inviscid` keeps the motion and P_th. SZ and X-ray 
 
 Halos differ. Each gas particle may carry three numbers, its traits, that move ln T, beta and ln(thermal_scale) away
 from the model; they come from a random field over the initial positions that is smoother than the patch a cluster forms
-from (`initial.smooth_fields`), so that a cluster has one value of each. T and f_th follow to first order in the traits.
+from (`initial.smooth_fields`), so that a cluster has about one value of each. T and f_th follow to first order in them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class PressureModel:
         closure: `viscous` or `inviscid`. viscosity: alpha of the artificial viscosity of the viscous closure.
         balsara: weaken the viscosity where gas turns more than it is squeezed.
         scatter: rms between halos of ln T, beta and ln(thermal_scale).
-        scatter_length: Gaussian smoothing of the initial positions over which they are drawn [Mpc].
+        scatter_length: Gaussian smoothing of the initial positions over which they are drawn [Mpc]. The wider, the more
+            of the scatter lies between clusters and the less inside of one, but the fewer values a box holds.
     """
 
     p0: float = 5.048
@@ -73,14 +74,18 @@ class PressureModel:
     viscosity: float = 1.0
     balsara: bool = True
     scatter: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    scatter_length: float = 14.0
+    scatter_length: float = 25.0
 
     def __post_init__(self) -> None:
         if self.closure not in CLOSURES:
             raise ValueError(f"closure must be one of {', '.join(CLOSURES)}, not {self.closure!r}.")
         for f in fields(self):
-            if f.type == "float" and not getattr(self, f.name) >= 0:
-                raise ValueError(f"{f.name} of the pressure model must not be negative.")
+            if f.type == "float" and not 0 <= getattr(self, f.name) < np.inf:
+                raise ValueError(f"{f.name} of the pressure model must not be negative or infinite.")
+        if min(self.p0, self.c500, self.alpha, self.thermal_0, self.blend, self.igm_t0) == 0:
+            raise ValueError("p0, c500, alpha, thermal_0, blend and igm_t0 of the pressure model must be positive.")
+        if self.thermal_0 > 1 or self.beta <= self.gamma:
+            raise ValueError("the pressure model needs thermal_0 <= 1 and beta > gamma.")
         if len(self.scatter) != 3 or not all(0 <= s < 1 for s in self.scatter) or self.scatter_length == 0:
             raise ValueError("scatter takes three numbers from 0 to 1, and scatter_length must be positive.")
 

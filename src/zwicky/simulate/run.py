@@ -1,7 +1,8 @@
 """A simulation from its configuration to a snapshot, with checkpoints.
 
 The state is saved to `checkpoint.hdf5` every so often; repeating the command continues from there, and the resumed run
-equals the uninterrupted one to the bit. `log.jsonl` has a line for every step, and now and then the power spectra.
+equals the uninterrupted one to the bit (same machine, device and version). `log.jsonl` has a line for every step, and
+now and then the power spectra.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from zwicky.simulate.integrate import State, Steps, Universe, advance, begin, fi
 from zwicky.simulate.output import write_snapshot
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.state import Particles, Species
+from zwicky.version import __version__
 
 PRESETS = {"n64": (64, 31.25), "n128": (128, 62.5), "n256": (256, 125.0), "n512": (512, 250.0), "n1024": (1024, 500.0)}
 LOG_POWER = 0.1  # ln a between two power spectra in the log
@@ -69,22 +71,29 @@ class SimulationConfig:
     def __post_init__(self) -> None:
         if self.n < 8 or not 0 < self.box < 1e5:
             raise ValueError(f"a simulation needs n >= 8 and a positive box, not n = {self.n} and box = {self.box}.")
-        radius = (3 * self.cluster / (4 * math.pi * self.cosmology.rho_mean)) ** (1 / 3) if self.cluster > 0 else 0.0
-        if not (self.cluster >= 0 and radius <= self.box_mpc / 4):
-            raise ValueError(
-                "a planted cluster needs a mass, and a box of four times its Lagrangian radius, "
-                f"{4 * radius * self.cosmology.h:.1f} Mpc/h."
-            )
+        if self.cluster:
+            self._check_cluster()
         if self.seed < 0:
             raise ValueError("the seed must not be negative.")
-        if not self.redshift_start > self.redshift_end >= 0:
-            raise ValueError("the redshifts of a simulation must obey start > end >= 0.")
+        if not 500 >= self.redshift_start > self.redshift_end >= 0:
+            raise ValueError("the redshifts of a simulation must obey 500 >= start > end >= 0.")
         if not all(self.redshift_end <= z < self.redshift_start for z in self.redshifts):
             raise ValueError("the redshifts of further snapshots must lie between those of start and end.")
+        if len(set(self.outputs.values())) < len({*self.redshifts, self.redshift_end}):
+            raise ValueError("the redshifts of snapshots must differ by 0.001 or more.")
         if not (0 < self.da <= 0.1 and 0 < self.dlna <= 0.2 and self.eta > 0):
             raise ValueError("need 0 < da <= 0.1, 0 < dlna <= 0.2 and eta > 0.")
-        if not (self.softening > 0 and self.mesh in (1, 2, 3, 4)):
-            raise ValueError("need softening > 0 and mesh of 1 to 4.")
+        if not (self.mesh in (1, 2, 3, 4) and 0 < self.softening * self.mesh <= 0.4 and self.n * self.mesh >= 14):
+            raise ValueError("need mesh of 1 to 4, softening of at most 0.4 / mesh, and n mesh >= 14.")
+
+    def _check_cluster(self) -> None:
+        lowest = 200 * self.cosmology.rho_mean * (self.box_mpc / self.n) ** 3
+        if not self.cluster >= lowest:
+            raise ValueError(f"a planted cluster needs 200 particles of each species, {lowest:.2g} Msun here.")
+        radius = (3 * self.cluster / (4 * math.pi * self.cosmology.rho_mean)) ** (1 / 3)
+        if radius > self.box_mpc / 4:
+            side = 4 * radius * self.cosmology.h
+            raise ValueError(f"a planted cluster needs a box of four times its Lagrangian radius, {side:.1f} Mpc/h.")
 
     @property
     def box_mpc(self) -> float:
@@ -133,18 +142,19 @@ def simulate(
     Raises:
         UserError: the run would not fit in memory, the device has no kernels, or the folder holds another simulation.
     """
+    folder = Path(folder)
+    snapshot, checkpoint, log = (folder / name for name in ("snapshot.hdf5", "checkpoint.hdf5", "log.jsonl"))
+    if snapshot.exists():
+        for name in config.outputs.values():
+            _require_same(config, folder / name)
+        checkpoint.unlink(missing_ok=True)
+        return snapshot
     try:
         kernels(torch.device(device))
     except ImportError as error:
         raise UserError(str(error)) from error
-    folder = Path(folder)
-    snapshot, checkpoint, log = (folder / name for name in ("snapshot.hdf5", "checkpoint.hdf5", "log.jsonl"))
-    if snapshot.exists():
-        _require_same(config, snapshot)
-        checkpoint.unlink(missing_ok=True)
-        return snapshot
     if not checkpoint.exists():
-        _require_memory(config)
+        _require_memory(config, device)
     require_writable(folder)
     universe, outputs, first = config.universe(device), config.outputs, 1 / (1 + config.redshift_start)
     state = _load(config, checkpoint, device) if checkpoint.exists() else _first_state(config, universe)
@@ -158,6 +168,8 @@ def simulate(
         if progress:
             progress(round(1000 * (state.a - first) / (end - first)), 1000, 1 / state.a - 1)
         if state.a in outputs:
+            if cost > 3:
+                _save(config, state, checkpoint)  # a snapshot of so many particles may take longer than what is left
             write_snapshot(to_particles(config, universe, state), folder / outputs[state.a], _identity(config))
         now = time.monotonic()
         if now - saved > checkpoint_seconds * max(1.0, cost / 3) and state.a < end:
@@ -231,8 +243,8 @@ def _first_state(config: SimulationConfig, universe: Universe) -> State:
     return begin(universe, a, fixed, torch.from_numpy(momenta).to(device, torch.float32), traits)
 
 
-def _require_memory(config: SimulationConfig) -> None:
-    available = _available_memory()
+def _require_memory(config: SimulationConfig, device: str) -> None:
+    available = torch.cuda.mem_get_info()[0] if device == "cuda" else _available_memory()
     if available is not None and config.memory > available:
         raise UserError(
             f"this simulation needs about {config.memory / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are "
@@ -265,7 +277,7 @@ def _require_same(config: SimulationConfig, path: Path) -> None:
 
 def _save(config: SimulationConfig, state: State, path: Path) -> None:
     with atomic_path(path) as part, h5py.File(part, "w") as f:
-        f.attrs["config"] = _identity(config)
+        f.attrs.update(config=_identity(config), version=__version__, device=state.fixed.device.type)
         for name, value in vars(state).items():
             f[name] = value.cpu().numpy() if isinstance(value, torch.Tensor) else value
 
@@ -273,6 +285,9 @@ def _save(config: SimulationConfig, state: State, path: Path) -> None:
 def _load(config: SimulationConfig, path: Path, device: str) -> State:
     _require_same(config, path)
     with h5py.File(path) as f:
+        found = (f.attrs.get("version"), f.attrs.get("device"))
+        if found != (__version__, device):
+            raise UserError(f"{path} was written by version {found[0]} on {found[1]}; move it away to start again.")
         fields = {name: f[name][()] for name in State.__dataclass_fields__}
     tensors = {k: torch.from_numpy(v).to(device) for k, v in fields.items() if np.ndim(v)}
     return State(**fields | tensors | {"a": float(fields["a"]), "step": int(fields["step"])})

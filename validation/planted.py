@@ -23,7 +23,7 @@ def planted_mass(particles, asked):
     """M200m [Msun] of the most massive halo within a Lagrangian radius of the centre, and its f_gas over cosmic."""
     halos = find_halos(particles, 0.2 * asked)
     place = np.stack([halos[axis] for axis in "xyz"], 1) - particles.box / 2
-    near = np.linalg.norm(place, axis=1) < (3 * asked / (4 * np.pi * particles.cosmology.rho_mean)) ** (1 / 3)
+    near = np.linalg.norm(place, axis=1) < particles.cosmology.lagrangian_radius(asked)
     if not near.any():
         return np.nan, np.nan
     best = halos[near][np.argmax(halos["m200m"][near])]
@@ -41,7 +41,7 @@ def main():
     print("asked [Msun]  n    box [Mpc/h]   got [Msun]   log10(got / asked)   f_gas / cosmic")
     errors = []
     for seed, asked in enumerate(np.geomspace(1e14, 2e15, o.masses), 1):
-        radius = (3 * asked / (4 * np.pi * cosmology.rho_mean)) ** (1 / 3) * cosmology.h
+        radius = cosmology.lagrangian_radius(asked) * cosmology.h
         n = next(side for side in SIDES if side * o.spacing >= 4 * radius)
         config = SimulationConfig(n=n, box=n * o.spacing, seed=seed, cluster=float(asked))
         particles = read_snapshot(simulate(config, o.folder / f"planted-{seed}"))

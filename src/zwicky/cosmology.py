@@ -76,6 +76,10 @@ class Cosmology:
         """Omega_m(a)."""
         return self.omega_m / (np.asarray(a, dtype=float) ** 3 * self.E(a) ** 2)
 
+    def lagrangian_radius(self, mass: float) -> float:
+        """Comoving radius [Mpc] of the sphere that holds `mass` [Msun] at the mean density."""
+        return float((3 * mass / (4 * np.pi * self.rho_mean)) ** (1 / 3))
+
     def rho_crit(self, a: float) -> float:
         """Critical density at a, proper [Msun / Mpc^3]."""
         return self.rho_crit0 * float(self.E(a)) ** 2

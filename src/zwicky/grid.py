@@ -19,10 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zwicky.kernels import kernels
-
-TWO32 = 4294967296.0
-PCS_ORDER = 4
+from zwicky.kernels import PCS_ORDER, TWO32, kernels
 
 
 def to_fixed(positions: NDArray[np.floating], box: float) -> NDArray[np.int32]:
@@ -87,6 +84,15 @@ def wavenumbers(n: int, box: float) -> tuple[Tensor, Tensor, Tensor]:
     k = 2 * np.pi * torch.fft.fftfreq(n, d=box / n, dtype=torch.float64)
     kz = 2 * np.pi * torch.fft.rfftfreq(n, d=box / n, dtype=torch.float64)
     return k[:, None, None], k[None, :, None], kz[None, None, :]
+
+
+def derivative_wavenumbers(n: int, box: float) -> tuple[Tensor, Tensor, Tensor]:
+    """`wavenumbers` for gradients: the Nyquist plane, whose derivative has no sign, is set to zero."""
+    k = wavenumbers(n, box)
+    if n % 2 == 0:
+        for component in k:
+            component.view(-1)[n // 2] = 0.0
+    return k
 
 
 def pcs_window(n: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -99,7 +99,9 @@ def test_another_configuration_in_the_same_folder_is_refused(finished, change):
         simulate(replace(SimulationConfig(**SMALL), **change), finished.parent)
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+def cut_off(folder):
+    """Leave the checkpoint of a run that ended at a tenth of the expansion."""
+
     class Stop(Exception):  # noqa: N818
         pass
 
@@ -108,21 +110,17 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        simulate(SimulationConfig(**SMALL), tmp_path, stop, checkpoint_seconds=0.0)
+        simulate(SimulationConfig(**SMALL), folder, stop, checkpoint_seconds=0.0)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    cut_off(tmp_path)
     with pytest.raises(UserError, match="another configuration"):
         simulate(SimulationConfig(**SMALL | {"seed": 9}), tmp_path)
 
 
 def test_a_checkpoint_of_another_version_or_device_is_refused(tmp_path):
-    class Stop(Exception):  # noqa: N818
-        pass
-
-    def stop(done, *_):
-        if done > 100:
-            raise Stop
-
-    with pytest.raises(Stop):
-        simulate(SimulationConfig(**SMALL), tmp_path, stop, checkpoint_seconds=0.0)
+    cut_off(tmp_path)
     with h5py.File(tmp_path / "checkpoint.hdf5", "a") as f:
         f.attrs["version"] = "0.0.1"
     with pytest.raises(UserError, match=r"written by version 0\.0\.1 on cpu"):

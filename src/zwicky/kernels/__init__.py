@@ -20,6 +20,8 @@ from types import ModuleType
 
 import torch
 
+TWO32 = 4294967296.0  # units of fixed point in the side of a box
+PCS_ORDER = 4
 BACKENDS = {"cpu": "zwicky.kernels.cpu", "cuda": "zwicky.kernels.cuda"}
 
 

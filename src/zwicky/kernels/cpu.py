@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zwicky.kernels import PCS_ORDER, TWO32
 from zwicky.kernels.pairs import equations
 from zwicky.kernels.threads import share_out
 
-PCS_ORDER = 4
 MOST_RUNS = 250  # of particles that are neighbours in memory: rows of cells, each in two parts where it wraps
 
 _inner = numba.njit(forceinline=True, fastmath=True, error_model="numpy")
 _loop = numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 
 _fast = equations(numba.njit(inline="always", fastmath=True, error_model="numpy"))
-_offset, _wendland, _wendland_slope, _viscosity = _fast.offset, _fast.wendland, _fast.wendland_slope, _fast.viscosity
+_offset, _wendland, _pressure_pair = _fast.offset, _fast.wendland, _fast.pressure_pair
 _force_over_r, _short_inverse, _short_inverse_square = (
     _fast.force_over_r, _fast.short_inverse, _fast.short_inverse_square
 )  # fmt: skip
@@ -74,7 +74,7 @@ def deposit(position: Tensor, weight: Tensor, start: Tensor, cells: int, n: int)
 @numba.njit(forceinline=True)
 def _mesh_point(u, n):
     """First of the four mesh points along one axis, and their weights, for the fixed-point coordinate u."""
-    g = np.float64(np.int64(u) & 0xFFFFFFFF) * (n / 4294967296.0)
+    g = np.float64(np.int64(u) & 0xFFFFFFFF) * (n / TWO32)
     i = np.int64(g)
     return i - 1, _pcs_weights(np.float32(g - i))
 
@@ -165,11 +165,19 @@ def _near(x, y, z, i0, i1, first, last, runs, unit, radius, index, place):
 
 
 @_inner
-def _room(index, place, total):
-    """The buffers, or larger ones if `total` particles do not fit."""
-    if total < len(index):
-        return index, place
-    return np.empty(2 * total, np.int64), np.empty((len(place), 2 * total), np.float32)
+def _buffers(rows, size=1024):
+    """Room for runs, for the index of `size` particles, and for as many numbers in each of `rows` rows."""
+    return np.empty((2, MOST_RUNS), np.int64), np.empty(size, np.int64), np.empty((rows, size), np.float32)
+
+
+@_inner
+def _collect(x, y, z, start, n, column, iz, reach, unit, radius, ends, index, near):
+    """`_near` of the particles of cell (column, iz): their index and place, in buffers that grow, and their number."""
+    runs, total = _runs(start, n, column, iz, reach, ends[0], ends[1])
+    if total >= len(index):
+        _, index, near = _buffers(len(near), 2 * total)
+    i0, i1 = start[column * n + iz], start[column * n + iz + 1]
+    return index, near, _near(x, y, z, i0, i1, ends[0], ends[1], runs, unit, radius, index, near)
 
 
 @_inner
@@ -228,16 +236,13 @@ def _gravity(begin, end, position, m, wanted, start, out, n, unit, h2):
     x, y, z = position[0], position[1], position[2]
     per_h2 = np.float32(1) / h2
     per_h3 = per_h2 * np.sqrt(per_h2)
-    first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
-    index, near = _room(np.empty(0, np.int64), np.empty((4, 0), np.float32), 1024)
+    ends, index, near = _buffers(4)
     for column in range(begin, end):
         for iz in range(n):
             i0, i1 = start[column * n + iz], start[column * n + iz + 1]
             if i0 == i1:
                 continue
-            runs, total = _runs(start, n, column, iz, 1, first, last)
-            index, near = _room(index, near, total)
-            count = _near(x, y, z, i0, i1, first, last, runs, unit, np.float32(1), index, near)
+            index, near, count = _collect(x, y, z, start, n, column, iz, 1, unit, np.float32(1), ends, index, near)
             for j in range(count):
                 near[3, j] = m[index[j]]
             for i in range(i0, i1):
@@ -276,16 +281,13 @@ def potential(position: Tensor, mass: Tensor, start: Tensor, n: int, unit: float
 def _potential(begin, end, position, m, start, out, n, unit, h2):
     x, y, z = position[0], position[1], position[2]
     per_h2 = np.float32(1) / h2
-    first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
-    index, near = _room(np.empty(0, np.int64), np.empty((4, 0), np.float32), 1024)
+    ends, index, near = _buffers(4)
     for column in range(begin, end):
         for iz in range(n):
             i0, i1 = start[column * n + iz], start[column * n + iz + 1]
             if i0 == i1:
                 continue
-            runs, total = _runs(start, n, column, iz, 1, first, last)
-            index, near = _room(index, near, total)
-            count = _near(x, y, z, i0, i1, first, last, runs, unit, np.float32(1), index, near)
+            index, near, count = _collect(x, y, z, start, n, column, iz, 1, unit, np.float32(1), ends, index, near)
             for j in range(count):
                 near[3, j] = m[index[j]]
             for i in range(i0, i1):
@@ -320,9 +322,8 @@ def density(position: Tensor, mass: Tensor, h: Tensor, wanted: Tensor, start: Te
 @_loop
 def _density(begin, end, position, m, h, wanted, start, out, n, unit):
     x, y, z = position[0], position[1], position[2]
-    side = unit * np.float32(4294967296.0 / n)
-    first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
-    index, near = _room(np.empty(0, np.int64), np.empty((4, 0), np.float32), 1024)
+    side = unit * np.float32(TWO32 / n)
+    ends, index, near = _buffers(4)
     for column in range(begin, end):
         for iz in range(n):
             i0, i1 = start[column * n + iz], start[column * n + iz + 1]
@@ -331,9 +332,8 @@ def _density(begin, end, position, m, h, wanted, start, out, n, unit):
                 widest = max(widest, h[i]) if wanted[i] else widest
             if widest == 0:
                 continue
-            runs, total = _runs(start, n, column, iz, int(np.ceil(widest / side)), first, last)
-            index, near = _room(index, near, total)
-            count = _near(x, y, z, i0, i1, first, last, runs, unit, widest, index, near)
+            reach = int(np.ceil(widest / side))
+            index, near, count = _collect(x, y, z, start, n, column, iz, reach, unit, widest, ends, index, near)
             for j in range(count):
                 near[3, j] = m[index[j]]
             for i in range(i0, i1):
@@ -365,11 +365,10 @@ def _pressure_sum(near, count, me, hubble):
         dx, dy, dz = x - xs[j], y - ys[j], z - zs[j]
         dvx, dvy, dvz = vx - us[j], vy - vs[j], vz - ws[j]
         r = np.sqrt(dx * dx + dy * dy + dz * dz)
-        slope_i = _wendland_slope(r, per_h)
-        slope = slope_i + _wendland_slope(r, per_hs[j])
         vr = dvx * dx + dvy * dy + dvz * dz
-        friction = _viscosity(vr, r, hubble, sound + sounds[j], rho + rhos[j])
-        push = (c_rho + c_rhos[j] + (limiter + limiters[j]) * friction) * slope
+        push, slope_i = _pressure_pair(
+            r, vr, c_rho + c_rhos[j], sound + sounds[j], rho + rhos[j], limiter + limiters[j], per_h, per_hs[j], hubble
+        )
         ax += push * dx
         ay += push * dy
         az += push * dz
@@ -402,8 +401,7 @@ def pressure(
 @_loop
 def _pressure(begin, end, position, gas, widest, start, out, n, unit, hubble):
     x, y, z = position[0], position[1], position[2]
-    first, last = np.empty(MOST_RUNS, np.int64), np.empty(MOST_RUNS, np.int64)
-    index, near = _room(np.empty(0, np.int64), np.empty((11, 0), np.float32), 1024)
+    ends, index, near = _buffers(11)
     me = np.empty(11, np.float32)
     for column in range(begin, end):
         for iz in range(n):
@@ -411,9 +409,7 @@ def _pressure(begin, end, position, gas, widest, start, out, n, unit, hubble):
             i0, i1 = start[c], start[c + 1]
             if i0 == i1:
                 continue
-            runs, total = _runs(start, n, column, iz, 1, first, last)
-            index, near = _room(index, near, total)
-            count = _near(x, y, z, i0, i1, first, last, runs, unit, widest[c], index, near)
+            index, near, count = _collect(x, y, z, start, n, column, iz, 1, unit, widest[c], ends, index, near)
             for j in range(count):
                 for d in range(8):
                     near[3 + d, j] = gas[index[j], d]

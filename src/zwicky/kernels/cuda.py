@@ -19,6 +19,7 @@ import torch
 from numba import config
 from torch import Tensor
 
+from zwicky.kernels import TWO32
 from zwicky.kernels.pairs import equations
 
 SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
@@ -27,14 +28,13 @@ if not SIMULATED and find_spec("numba_cuda") is None:
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # type: ignore[attr-defined]  # small sets are no mistake
 cuda: Any = import_module("numba.cuda")  # which is numba-cuda's, or numba's own simulator
 
-TWO32 = 4294967296.0
 THREADS = 128  # of a block
 MARGIN = np.float32(1.00002)  # on squares of distances to cells, for their rounding
 PER_TWO32 = np.float32(1 / TWO32)
 f = np.float32
 
 _fast = equations(cuda.jit(device=True, fastmath=True))
-_offset, _wendland, _wendland_slope, _viscosity = _fast.offset, _fast.wendland, _fast.wendland_slope, _fast.viscosity
+_offset, _wendland, _pressure_pair = _fast.offset, _fast.wendland, _fast.pressure_pair
 _force_over_r, _short_inverse, _short_inverse_square = (
     _fast.force_over_r, _fast.short_inverse, _fast.short_inverse_square
 )  # fmt: skip
@@ -324,11 +324,11 @@ def _pressure(position, gas, widest, start, n, unit, per_side, hubble, out):
             if r2 < most2:
                 r = math.sqrt(r2)
                 dvx, dvy, dvz = u - gas[j, 0], v - gas[j, 1], w - gas[j, 2]
-                slope_i = _wendland_slope(r, per_h)
-                slope = slope_i + _wendland_slope(r, gas[j, 6])
                 vr = dvx * dx + dvy * dy + dvz * dz
-                friction = _viscosity(vr, r, hubble, sound + gas[j, 4], rho + gas[j, 5])
-                push = (c_rho + gas[j, 3] + (limiter + gas[j, 7]) * friction) * slope
+                push, slope_i = _pressure_pair(
+                    r, vr, c_rho + gas[j, 3], sound + gas[j, 4], rho + gas[j, 5], limiter + gas[j, 7], per_h, gas[j, 6],
+                    hubble,
+                )
                 ax += push * dx
                 ay += push * dy
                 az += push * dz

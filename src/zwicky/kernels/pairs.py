@@ -92,6 +92,16 @@ def equations(jit: Callable[[Callable], Any]) -> SimpleNamespace:
         return -w * (sound - f(3) * w) / rho
 
     @jit
+    def pressure_pair(r, vr, c_rho, sound, rho, limiter, per_hi, per_hj, hubble):
+        """(c_i / rho_i + c_j / rho_j + Pi_ij) times the sum of both slopes, and the slope of i alone.
+
+        r, vr: distance and v_ij . r_ij. c_rho, sound, rho, limiter: sums over the two particles.
+        """
+        slope_i = wendland_slope(r, per_hi)
+        slope = slope_i + wendland_slope(r, per_hj)
+        return (c_rho + limiter * viscosity(vr, r, hubble, sound, rho)) * slope, slope_i
+
+    @jit
     def pcs_weights(d):
         """The four weights of the piecewise cubic spline, d cells above the second of the four mesh points."""
         e = f(1) - d

@@ -27,7 +27,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zwicky.grid import TWO32, Cells, deposit, gather, irfft, pcs_window, rfft, sort_into_cells, wavenumbers
+from zwicky.grid import (
+    TWO32,
+    Cells,
+    deposit,
+    derivative_wavenumbers,
+    gather,
+    irfft,
+    pcs_window,
+    rfft,
+    sort_into_cells,
+    wavenumbers,
+)
 from zwicky.kernels import kernels
 from zwicky.kernels.split import POTENTIAL, PROLATE_C, prolate, split_table
 
@@ -159,15 +170,8 @@ def _mesh_filters(gravity: Gravity) -> _Filters:
     scalar = gravity.rho_mean * gravity.cutoff * (long - torch.from_numpy(removed)) / window
     scalar[0, 0, 0] = -gravity.rho_mean * gravity.cutoff * _mean_of_pairs()  # psi has no mean
     there = torch.device(gravity.device)
-    ik = tuple((1j * _without_nyquist(c, n)).to(there, torch.complex64) for c in (kx, ky, kz))
+    ik = tuple((1j * c).to(there, torch.complex64) for c in derivative_wavenumbers(n, gravity.box))
     return _Filters(force.to(there, torch.float32), ik, scalar.to(there, torch.float32))  # type: ignore[arg-type]
-
-
-def _without_nyquist(k: Tensor, n: int) -> Tensor:
-    k = k.clone()
-    if n % 2 == 0:
-        k.view(-1)[n // 2] = 0.0
-    return k
 
 
 def _prolate_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
-from zwicky.grid import wavenumbers
+from zwicky.grid import derivative_wavenumbers, irfft, wavenumbers
 
 PEAK = 1.686  # linear density contrast, extrapolated to the end, of what becomes a cluster inside R200m
 
@@ -61,13 +61,13 @@ def plant_cluster(
     """
     n = modes.shape[0]
     x, power = _power(cosmology, box, n, a)
-    x = x * (3 * mass / (4 * np.pi * cosmology.rho_mean)) ** (1 / 3)
+    x = x * cosmology.lagrangian_radius(mass)
     window = 3 * (torch.sin(x) - x * torch.cos(x)) / x**3
-    filters = [window, *(1j * k * window for k in _derivative_wavenumbers(n, box))]
+    filters = [window, *(1j * k * window for k in derivative_wavenumbers(n, box))]
     to_centre = _shift_phase(n, n // 2)
 
     def measured(m: torch.Tensor) -> torch.Tensor:
-        return torch.stack([_real(m * f)[n // 2, n // 2, n // 2] for f in filters])
+        return torch.stack([irfft(m * f)[n // 2, n // 2, n // 2] for f in filters])
 
     responses = [power * torch.conj(f * to_centre) for f in filters]
     wanted = torch.zeros(4, dtype=torch.float64)
@@ -84,7 +84,7 @@ def smooth_fields(box: float, n: int, length: float, rms: Sequence[float], rng: 
     kx, ky, kz = wavenumbers(n, box)
     smooth = torch.exp(-(kx**2 + ky**2 + kz**2) * length**2 / 2)
     noise = torch.fft.rfftn(torch.from_numpy(rng.standard_normal((len(rms), n, n, n))), dim=(1, 2, 3))
-    unit = float(_real(smooth**2)[0, 0, 0]) ** -0.5  # over the rms of the smoothed noise
+    unit = float(irfft(smooth**2)[0, 0, 0]) ** -0.5  # over the rms of the smoothed noise
     fields = torch.fft.irfftn(noise * smooth * unit, s=(n, n, n), dim=(1, 2, 3))
     return (fields.reshape(len(rms), -1).T * torch.tensor(rms, dtype=torch.float64)).float()
 
@@ -92,10 +92,10 @@ def smooth_fields(box: float, n: int, length: float, rms: Sequence[float], rng: 
 def displacements(modes: torch.Tensor, box: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Modes of -grad phi1 and of grad phi2 for density modes at the same time, each (3, n, n, n//2 + 1) [Mpc]."""
     n = modes.shape[0]
-    k = _derivative_wavenumbers(n, box)
+    k = derivative_wavenumbers(n, box)
     k2 = _squared(k)
     phi1 = -modes / k2
-    second = {(i, j): _real(-k[i] * k[j] * phi1) for i in range(3) for j in range(i, 3)}
+    second = {(i, j): irfft(-k[i] * k[j] * phi1) for i in range(3) for j in range(i, 3)}
     source = sum(second[i, i] * second[j, j] - second[i, j] ** 2 for i in range(3) for j in range(i + 1, 3))
     phi2 = -torch.fft.rfftn(source) / k2
     return torch.stack([-1j * c * phi1 for c in k]), torch.stack([1j * c * phi2 for c in k])
@@ -119,17 +119,7 @@ def initial_conditions(
     return np.concatenate(positions) % box, np.concatenate(momenta)
 
 
-def _derivative_wavenumbers(n: int, box: float) -> list[torch.Tensor]:
-    """Wavenumbers for gradients: the Nyquist plane, whose derivative has no sign, is set to zero."""
-    k = list(wavenumbers(n, box))
-    if n % 2 == 0:
-        for axis in range(3):
-            k[axis] = k[axis].clone()
-            k[axis].view(-1)[n // 2] = 0.0
-    return k
-
-
-def _squared(k: list[torch.Tensor]) -> torch.Tensor:
+def _squared(k: tuple[torch.Tensor, ...]) -> torch.Tensor:
     k2 = k[0] ** 2 + k[1] ** 2 + k[2] ** 2
     k2[k2 == 0] = torch.inf
     return k2
@@ -141,12 +131,7 @@ def _shift_phase(n: int, shift: float) -> torch.Tensor:
     return torch.exp(1j * shift * (mx + my + mz))
 
 
-def _real(modes: torch.Tensor) -> torch.Tensor:
-    n = modes.shape[0]
-    return torch.fft.irfftn(modes, s=(n, n, n))
-
-
 def _at_sites(vector_modes: torch.Tensor) -> NDArray[np.float64]:
-    return torch.stack([_real(m) for m in vector_modes]).reshape(3, -1).T.numpy()
+    return torch.stack([irfft(m) for m in vector_modes]).reshape(3, -1).T.numpy()
 
 

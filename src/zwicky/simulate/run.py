@@ -90,7 +90,7 @@ class SimulationConfig:
         lowest = 200 * self.cosmology.rho_mean * (self.box_mpc / self.n) ** 3
         if not self.cluster >= lowest:
             raise ValueError(f"a planted cluster needs 200 particles of each species, {lowest:.2g} Msun here.")
-        radius = (3 * self.cluster / (4 * math.pi * self.cosmology.rho_mean)) ** (1 / 3)
+        radius = self.cosmology.lagrangian_radius(self.cluster)
         if radius > self.box_mpc / 4:
             side = 4 * radius * self.cosmology.h
             raise ValueError(f"a planted cluster needs a box of four times its Lagrangian radius, {side:.1f} Mpc/h.")

@@ -56,6 +56,17 @@ def test_linear_power_has_sigma8():
     window = 3 * (np.sin(x) - x * np.cos(x)) / x**3
     variance = np.trapezoid(k**3 * c.linear_power(k) * window**2 / (2 * np.pi**2), np.log(k))
     assert np.sqrt(variance) == pytest.approx(0.8, rel=5e-3)
+    assert c.sigma(4 / 3 * np.pi * (8 / c.h) ** 3 * c.rho_mean) == pytest.approx(0.8, rel=5e-4)
+
+
+def test_sigma_of_mass_is_that_of_colossus_and_grows_with_time():
+    """Eisenstein & Hu 1998 there, camb here, one sigma8."""
+    c = Cosmology()
+    colossus = pytest.importorskip("colossus.cosmology.cosmology")
+    peer = colossus.Cosmology("peer", flat=True, H0=70, Om0=0.3, Ob0=0.045, sigma8=0.8, ns=0.96, relspecies=False)
+    for mass in (1e13, 1e14, 1e15):
+        assert c.sigma(mass) == pytest.approx(float(peer.sigma(c.lagrangian_radius(mass) * c.h)), rel=0.01)
+    assert c.sigma(1e14, 0.5) / c.sigma(1e14) == pytest.approx(float(c.growth(0.5) / c.growth(1.0)), rel=1e-9)
 
 
 def test_linear_power_grows_as_the_growth_squared_and_tends_to_the_primordial_slope():
@@ -103,8 +114,16 @@ def test_critical_density_and_omega_m_of_a_agree():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"omega_b": 0.4}, {"omega_b": 0.0}, {"omega_m": -0.1}, {"omega_m": 2.0}, {"h": 0.0}, {"sigma8": -1.0},
-              {"h": float("nan")}]
+    "wrong",
+    [
+        {"omega_b": 0.4},
+        {"omega_b": 0.0},
+        {"omega_m": -0.1},
+        {"omega_m": 2.0},
+        {"h": 0.0},
+        {"sigma8": -1.0},
+        {"h": float("nan")},
+    ],
 )
 def test_what_is_not_a_cosmology_is_refused(wrong):
     with pytest.raises(ValueError, match="not a cosmology"):

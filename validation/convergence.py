@@ -10,20 +10,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from common import COLOURS, centres_of, draw, matter, read_run
 from scipy.spatial import cKDTree
 
 from zwicky.grid import density_contrast, power_spectrum
-from zwicky.halos import find_halos
 from zwicky.simulate.run import SimulationConfig, simulate
-from zwicky.snapshots import read_snapshot
 
 RADII = np.array([1, 2, 3, 4, 6, 8, 12, 16])  # softening lengths
-
-
-def matter(particles):
-    """Positions and masses of all matter."""
-    species = (particles.dark_matter, particles.gas)
-    return np.concatenate([s.positions for s in species]), np.concatenate([s.masses for s in species])
 
 
 def enclosed(particles, centres, radii):
@@ -33,11 +26,6 @@ def enclosed(particles, centres, radii):
     return np.array([[m[tree.query_ball_point(c, r)].sum() for r in radii] for c in centres])
 
 
-def centres_of(halos):
-    """Positions (H, 3)."""
-    return np.stack([halos[axis] for axis in "xyz"], 1)
-
-
 def main():
     """Run and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -45,6 +33,7 @@ def main():
     parser.add_argument("--n", type=int, default=48)
     parser.add_argument("--eta", type=float, default=SimulationConfig().eta)
     parser.add_argument("--halos", type=int, default=24)
+    parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
     limits = SimulationConfig()
     runs = {}
@@ -52,9 +41,10 @@ def main():
         config = SimulationConfig(
             n=o.n, box=o.n * 500 / 1024, seed=1, eta=o.eta / finer**2, da=limits.da / finer, dlna=limits.dlna / finer
         )
-        particles = read_snapshot(simulate(config, o.folder / f"{name}-{o.eta:g}"))
-        runs[name] = particles, find_halos(particles)
-        steps = len((o.folder / f"{name}-{o.eta:g}" / "log.jsonl").read_text().splitlines())
+        folder = o.folder / f"{name}-{o.eta:g}"
+        simulate(config, folder)
+        runs[name] = read_run(folder)
+        steps = len((folder / "log.jsonl").read_text().splitlines())
         print(f"{name}: {steps} steps, {len(runs[name][1])} halos")
     (coarse, found), (fine, reference) = runs["coarse"], runs["fine"]
     reference = reference[: o.halos]
@@ -64,12 +54,22 @@ def main():
     ratio = enclosed(coarse, centres_of(found[index[same]]), radii) / enclosed(fine, centres_of(reference[same]), radii)
     print(f"{same.sum()} halos of {len(reference)} are in both")
     print("r / epsilon     ", *(f"{r:6d}" for r in RADII))
-    print("M(<r) coarse/fine", *(f"{x:6.3f}" for x in np.median(ratio, axis=0)))
+    low, median, high = np.percentile(ratio, (16, 50, 84), axis=0)
+    print("M(<r) coarse/fine", *(f"{x:6.3f}" for x in median))
     spectra = [power_spectrum(density_contrast(*_args(p, o.n)), p.box) for p in (coarse, fine)]
     k = spectra[0][0] / config.cosmology.h
     for target in np.geomspace(k[1], k[-1] * 0.7, 6):
         i = int(np.argmin(np.abs(k - target)))
         print(f"P(k = {k[i]:5.2f} h/Mpc) coarse/fine {spectra[0][1][i] / spectra[1][1][i]:.4f}")
+
+    def profile(ax):
+        ax.fill_between(RADII, low, high, color=COLOURS[0], alpha=0.2, lw=0)
+        ax.semilogx(RADII, median, "o-", color=COLOURS[0])
+        ax.axhspan(0.98, 1.02, color="0.9", zorder=0)
+        ax.axvline(3, color="0.5", lw=0.8)
+        ax.set(xlabel="r / softening length", ylabel="M(<r), over that of 4 times the steps", ylim=(0.85, 1.15))
+
+    draw(o.figure, [profile])
 
 
 def _args(particles, n):

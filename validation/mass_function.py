@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 from colossus.cosmology import cosmology as colossus_cosmology
 from colossus.lss import mass_function
+from common import COLOURS, draw, read_run
 from scipy.integrate import cumulative_trapezoid
-
-from zwicky.halos import read_halos
-from zwicky.snapshots import read_snapshot
 
 
 def expected(cosmology, edges, volume, redshift):
@@ -37,10 +35,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--min-mass", type=float, default=0.0, help="least M200m [Msun], where the finder was told one")
+    parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
     masses, volume, lowest = [], 0.0, 0.0
     for folder in o.folders:
-        particles, halos = read_snapshot(folder / "snapshot.hdf5"), read_halos(folder / "halos.hdf5")
+        particles, halos = read_run(folder)
         lowest = 200 * (particles.gas.masses[0] + particles.dark_matter.masses[0])
         masses.append(np.asarray(halos["m200m"]))
         volume += particles.box**3
@@ -48,10 +47,19 @@ def main():
     edges = np.geomspace(max(lowest, o.min_mass), found.max() * 1.01, 8)
     theory = expected(particles.cosmology, edges, volume, particles.redshift)
     print("M200m [Msun]           found  Tinker08   ratio  +-")
-    for (low, high), number, n in zip(pairwise(edges), np.histogram(found, edges)[0], theory, strict=True):
+    counts = np.histogram(found, edges)[0]
+    for (low, high), number, n in zip(pairwise(edges), counts, theory, strict=True):
         print(f"{low:9.2e} - {high:9.2e}  {number:6d}  {n:8.1f}  {number / n:6.2f}  {1 / np.sqrt(n):.2f}")
     inside = found >= edges[0]
     print(f"all                    {inside.sum():6d}  {theory.sum():8.1f}  {inside.sum() / theory.sum():6.2f}")
+
+    def ratio(ax):
+        middle = np.sqrt(edges[1:] * edges[:-1])
+        ax.axhspan(0.9, 1.1, color="0.9", zorder=0)
+        ax.errorbar(middle, counts / theory, 1 / np.sqrt(theory), fmt="o", color=COLOURS[0])
+        ax.set(xscale="log", xlabel="M200m [Msun]", ylabel="halos, over Tinker et al. 2008", ylim=(0, 2))
+
+    draw(o.figure, [ratio])
 
 
 if __name__ == "__main__":

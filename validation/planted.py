@@ -11,18 +11,17 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from common import COLOURS, centres_of, draw, read_run
 
-from zwicky.halos import find_halos
 from zwicky.simulate.run import SimulationConfig, simulate
-from zwicky.snapshots import read_snapshot
 
 SIDES = (32, 36, 40, 48, 54, 60, 64, 72, 80, 96, 128, 144)  # particles, good for the FFT
 
 
-def planted_mass(particles, asked):
+def planted_mass(folder, asked):
     """M200m [Msun] of the most massive halo within a Lagrangian radius of the centre, and its f_gas over cosmic."""
-    halos = find_halos(particles, 0.2 * asked)
-    place = np.stack([halos[axis] for axis in "xyz"], 1) - particles.box / 2
+    particles, halos = read_run(folder)
+    place = centres_of(halos) - particles.box / 2
     near = np.linalg.norm(place, axis=1) < particles.cosmology.lagrangian_radius(asked)
     if not near.any():
         return np.nan, np.nan
@@ -36,20 +35,29 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--masses", type=int, default=12)
     parser.add_argument("--spacing", type=float, default=2 * 500 / 1024, help="of the particles [Mpc/h]")
+    parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
     cosmology = SimulationConfig().cosmology
     print("asked [Msun]  n    box [Mpc/h]   got [Msun]   log10(got / asked)   f_gas / cosmic")
-    errors = []
-    for seed, asked in enumerate(np.geomspace(1e14, 2e15, o.masses), 1):
+    masses, errors = np.geomspace(1e14, 2e15, o.masses), []
+    for seed, asked in enumerate(masses, 1):
         radius = cosmology.lagrangian_radius(asked) * cosmology.h
         n = next(side for side in SIDES if side * o.spacing >= 4 * radius)
         config = SimulationConfig(n=n, box=n * o.spacing, seed=seed, cluster=float(asked))
-        particles = read_snapshot(simulate(config, o.folder / f"planted-{seed}"))
-        got, gas = planted_mass(particles, asked)
+        simulate(config, o.folder / f"planted-{seed}")
+        got, gas = planted_mass(o.folder / f"planted-{seed}", asked)
         errors.append(np.log10(got / asked))
         dex = errors[-1]
         print(f"{asked:9.2e}  {n:5d} {config.box:11.1f} {got:13.2e} {dex:+12.3f} {gas:21.2f}", flush=True)
     print(f"mean {np.nanmean(errors):+.3f}, rms {np.sqrt(np.nanmean(np.square(errors))):.3f} dex")
+
+    def panel(ax):
+        ax.loglog(masses, masses, color="0.5", lw=0.8)
+        ax.fill_between(masses, masses * 10**-0.15, masses * 10**0.15, color="0.9", lw=0)
+        ax.loglog(masses, masses * 10 ** np.array(errors), "o", color=COLOURS[0])
+        ax.set(xlabel="M200m asked for [Msun]", ylabel="M200m of the cluster [Msun]")
+
+    draw(o.figure, [panel])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import camb
 import numpy as np
+from common import COLOURS, draw, matter
 
 from zwicky.grid import density_contrast, power_spectrum
 from zwicky.snapshots import read_snapshot
@@ -39,12 +40,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--mesh", type=int, default=256)
+    parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
     spectra = []
     for folder in o.folders:
         p = read_snapshot(folder / "snapshot.hdf5")
-        x = np.concatenate([p.dark_matter.positions, p.gas.positions])
-        m = np.concatenate([p.dark_matter.masses, p.gas.masses])
+        x, m = matter(p)
         meshes = [density_contrast(*v) for v in ((x, p.box, o.mesh, m), (p.dark_matter.positions, p.box, o.mesh),
                                                  (p.gas.positions, p.box, o.mesh))]  # fmt: skip
         spectra.append([power_spectrum(mesh, p.box) for mesh in meshes])
@@ -52,6 +53,7 @@ def main():
     total, dark, gas = np.mean([[s[1] for s in run] for run in spectra], axis=0)
     theory = nonlinear_power(p.cosmology, k, p.redshift)
     edges = np.geomspace(k[0] * 0.99, k[-1] * 0.7, 16)
+    rows = []
     print("k [h/Mpc]   P / HMcode    +-    gas / dark matter")
     for low, high in itertools.pairwise(edges):
         inside = (k >= low) & (k < high)
@@ -60,7 +62,15 @@ def main():
             ratio = np.average(total[inside] / theory[inside], weights=w)
             both = np.average(gas[inside] / dark[inside], weights=w)
             middle = np.average(k[inside], weights=w) / p.cosmology.h
-            print(f"{middle:8.3f}   {ratio:8.3f}   {np.sqrt(2 / w.sum()):6.3f}   {both:8.4f}")
+            rows.append((middle, ratio, np.sqrt(2 / w.sum())))
+            print(f"{middle:8.3f}   {ratio:8.3f}   {rows[-1][2]:6.3f}   {both:8.4f}")
+
+    def panel(ax):
+        ax.axhspan(0.97, 1.03, color="0.9", zorder=0)
+        ax.errorbar(*np.array(rows).T, fmt="o", color=COLOURS[0])
+        ax.set(xscale="log", xlabel="k [h/Mpc]", ylabel="P(k), over HMcode 2020", ylim=(0.7, 1.3))
+
+    draw(o.figure, [panel])
 
 
 if __name__ == "__main__":

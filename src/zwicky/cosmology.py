@@ -118,6 +118,19 @@ class Cosmology:
         power = np.exp(inside + slope * np.maximum(ln - ln_k[-1], 0.0) + self.n_s * np.minimum(ln - ln_k[0], 0.0))
         return power * float(self.growth(a) / self.growth(1.0)) ** 2
 
+    def sigma(self, mass: float, a: float = 1.0) -> float:
+        """Rms of the linear density contrast at a in spheres that hold `mass` [Msun] at the mean density."""
+        ln_k = np.linspace(np.log(1e-5), np.log(1e2), 4000)
+        k = np.exp(ln_k)
+        window = top_hat(k * self.lagrangian_radius(mass))
+        return float(np.sqrt(np.trapezoid(self.linear_power(k, a) * window**2 * k**3, ln_k) / (2 * np.pi**2)))
+
+
+def top_hat(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fourier transform of a sphere of unit weight, at x = wavenumber times radius."""
+    x = np.maximum(x, 1e-3)  # below, it is 1 - x^2 / 10
+    return 3 * (np.sin(x) - x * np.cos(x)) / x**3
+
 
 @functools.lru_cache(maxsize=16)
 def _growth_solution(cosmology: Cosmology):
@@ -141,8 +154,14 @@ def _camb_table(cosmology: Cosmology) -> tuple[NDArray[np.float64], NDArray[np.f
 
     c = cosmology
     parameters = camb.set_params(
-        H0=c.hubble0, ombh2=c.omega_b * c.h**2, omch2=(c.omega_m - c.omega_b) * c.h**2,
-        omk=1.0 - c.omega_m - c.omega_l, mnu=0.0, ns=c.n_s, As=2e-9, WantTransfer=True,
+        H0=c.hubble0,
+        ombh2=c.omega_b * c.h**2,
+        omch2=(c.omega_m - c.omega_b) * c.h**2,
+        omk=1.0 - c.omega_m - c.omega_l,
+        mnu=0.0,
+        ns=c.n_s,
+        As=2e-9,
+        WantTransfer=True,
     )
     parameters.set_matter_power(redshifts=[0.0], kmax=200.0)
     parameters.NonLinear = camb.model.NonLinear_none

@@ -6,7 +6,14 @@ import torch
 
 from zwicky.cosmology import Cosmology
 from zwicky.grid import irfft, power_spectrum, wavenumbers
-from zwicky.simulate.initial import PEAK, displacements, initial_conditions, linear_modes, plant_cluster, smooth_fields
+from zwicky.simulate.initial import (
+    collapse_threshold,
+    displacements,
+    initial_conditions,
+    linear_modes,
+    plant_cluster,
+    smooth_fields,
+)
 
 COSMOLOGY = Cosmology()
 N, BOX = 16, 60.0
@@ -91,7 +98,8 @@ def smoothed(modes, n=N):
 @pytest.mark.parametrize("n", [N, 17])
 def test_a_planted_peak_has_its_height_and_no_slope_at_the_centre(n):
     a, c = 0.02, n // 2
-    modes = planted(1, n=n) / (PEAK * float(COSMOLOGY.growth(a) / COSMOLOGY.growth(1.0)))
+    growth = float(COSMOLOGY.growth(a) / COSMOLOGY.growth(1.0))
+    modes = planted(1, n=n) / (collapse_threshold(COSMOLOGY, MASS, 1.0) * growth)
     field = smoothed(modes, n)
     assert float(field[c, c, c]) == pytest.approx(1.0, rel=1e-9)
     for axis, k in enumerate(wavenumbers(n, BOX)):
@@ -100,6 +108,14 @@ def test_a_planted_peak_has_its_height_and_no_slope_at_the_centre(n):
             derivative.view(-1)[c] = 0  # the Nyquist mode has no slope
         slope = smoothed(modes * derivative, n)
         assert abs(float(slope[c, c, c])) < 1e-6 * float(slope.std()), axis
+
+
+def test_collapse_threshold_is_that_of_sheth_mo_and_tormen():
+    """Their eq. 3 with nu = delta_c / sigma: beta = 0.47, gamma = 0.615; spherical collapse for the rarest."""
+    for mass, a in ((1e14, 1.0), (1e15, 0.5)):
+        nu = 1.686 / COSMOLOGY.sigma(mass, a)
+        assert collapse_threshold(COSMOLOGY, mass, a) == pytest.approx(1.686 * (1 + 0.47 * nu ** (-2 * 0.615)))
+    assert collapse_threshold(COSMOLOGY, 1e17, 0.1) == pytest.approx(1.686, rel=0.01)
 
 
 def test_planting_what_is_there_changes_nothing():

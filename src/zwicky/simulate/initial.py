@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zwicky.cosmology import Cosmology
+from zwicky.cosmology import Cosmology, top_hat
 from zwicky.grid import derivative_wavenumbers, irfft, wavenumbers
 
-PEAK = 1.686  # linear density contrast, extrapolated to the end, of what becomes a cluster inside R200m
+SPHERICAL = 1.686  # linear density contrast at which a sphere collapses
 
 
 def linear_modes(
@@ -55,14 +55,13 @@ def plant_cluster(
 ) -> torch.Tensor:
     """Modes at scale factor a, constrained to grow a cluster of M200m = mass [Msun] at the centre of the box at a_end.
 
-    The density contrast in a top hat of the radius that holds this mass at the mean density has the value PEAK, scaled
-    by linear growth, and no gradient. Every other property of the peak, and the rest of the box, is as random as the
-    modes were.
+    The density contrast in a top hat of the radius that holds this mass at the mean density has the value of
+    `collapse_threshold`, scaled by linear growth, and no gradient. Every other property of the peak, and the rest of
+    the box, is as random as the modes were.
     """
     n = modes.shape[0]
-    x, power = _power(cosmology, box, n, a)
-    x = x * cosmology.lagrangian_radius(mass)
-    window = 3 * (torch.sin(x) - x * torch.cos(x)) / x**3
+    k, power = _power(cosmology, box, n, a)
+    window = torch.from_numpy(top_hat(k.numpy() * cosmology.lagrangian_radius(mass)))
     filters = [window, *(1j * k * window for k in derivative_wavenumbers(n, box))]
     to_centre = _shift_phase(n, n // 2)
 
@@ -71,9 +70,17 @@ def plant_cluster(
 
     responses = [power * torch.conj(f * to_centre) for f in filters]
     wanted = torch.zeros(4, dtype=torch.float64)
-    wanted[0] = PEAK * float(cosmology.growth(a) / cosmology.growth(a_end))
+    wanted[0] = collapse_threshold(cosmology, mass, a_end) * float(cosmology.growth(a) / cosmology.growth(a_end))
     change = torch.linalg.solve(torch.stack([measured(r) for r in responses], 1), wanted - measured(modes))
     return modes + sum(c * r for c, r in zip(change, responses, strict=True))
+
+
+def collapse_threshold(cosmology: Cosmology, mass: float, a: float) -> float:
+    """Linear density contrast at a of what has become a halo of M200m = mass [Msun] by then.
+
+    1.686 (1 + 0.47 (sigma / 1.686)^1.23), because tides hold light halos up (Sheth, Mo & Tormen 2001, eq. 3).
+    """
+    return SPHERICAL * (1 + 0.47 * (cosmology.sigma(mass, a) / SPHERICAL) ** 1.23)
 
 
 def smooth_fields(box: float, n: int, length: float, rms: Sequence[float], rng: np.random.Generator) -> torch.Tensor:
@@ -133,5 +140,3 @@ def _shift_phase(n: int, shift: float) -> torch.Tensor:
 
 def _at_sites(vector_modes: torch.Tensor) -> NDArray[np.float64]:
     return torch.stack([irfft(m) for m in vector_modes]).reshape(3, -1).T.numpy()
-
-

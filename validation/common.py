@@ -1,0 +1,56 @@
+"""What the scripts of this folder share: a finished run with its halos, and the look of a figure."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from zwicky.evaluate.figures import COLOURS, STYLE, _figure, save
+from zwicky.halos import find_halos, read_halos, write_halos
+from zwicky.snapshots import read_snapshot
+
+__all__ = ["COLOURS", "centres_of", "draw", "matter", "read_run"]
+
+
+def read_run(folder, min_particles=200):
+    """Particles and halos of a finished run; halos are looked for where there are none yet, and kept."""
+    particles = read_snapshot(Path(folder) / "snapshot.hdf5")
+    path = Path(folder) / "halos.hdf5"
+    if not path.exists():
+        write_halos(find_halos(particles, min_particles=min_particles), path)
+    return particles, read_halos(path)
+
+
+def matter(particles):
+    """Positions and masses of all matter."""
+    species = (particles.dark_matter, particles.gas)
+    return np.concatenate([s.positions for s in species]), np.concatenate([s.masses for s in species])
+
+
+def centres_of(halos):
+    """Positions (H, 3) [Mpc, comoving]."""
+    return np.stack([np.asarray(halos[axis]) for axis in "xyz"], 1)
+
+
+def draw(path, panels, size=(4.6, 3.6)):
+    """Save a row of panels, each a function that fills its axes; no path, no figure."""
+    if path is None:
+        return
+    with rc_context(STYLE):
+        figure, axes = _figure(1, len(panels), size)
+        for ax, panel in zip(axes[0], panels, strict=True):
+            panel(ax)
+            for axis in (ax.xaxis, ax.yaxis):
+                if axis.get_scale() == "log":
+                    _label_few(axis)
+        save(figure, path)
+
+
+def _label_few(axis):
+    """Labels at 1, 2 and 5 of every decade where there are few decades, at every decade where there are many."""
+    low, high = np.log10(axis.get_view_interval())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high - low < 2 else (1,)))
+    if -3 < low < high < 4:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -213,7 +213,8 @@ def main():
     relations = model_relations(PressureModel(), particles.cosmology, particles.scale_factor)
     print(f"{len(m500c)} halos, M500c {m500c.min():.2g} to {m500c.max():.2g} Msun")
     bands = print_bands(found)
-    print_relations(found, m500c, m200c, relations)
+    if len(m500c) > 2:
+        print_relations(found, m500c, m200c, relations)
     if o.against:
         other, *others, _ = measure_all(o.against, o)
         print_comparison(found, other, ((m500c, m200c), others), relations)

@@ -15,7 +15,7 @@ import torch
 from zwicky.cosmology import Cosmology
 from zwicky.grid import density_contrast, from_fixed, rfft, wavenumbers
 from zwicky.simulate.integrate import advance
-from zwicky.simulate.run import SimulationConfig, _first_state
+from zwicky.simulate.run import SimulationConfig, first_state
 
 
 def long_modes(fixed, box, below, n=64):
@@ -35,7 +35,7 @@ def main():
     o = parser.parse_args()
     config = SimulationConfig(n=o.n, box=450.0, seed=3, cosmology=replace(Cosmology(), sigma8=0.05))
     universe = config.universe()
-    state = _first_state(config, universe)
+    state = first_state(config, universe)
     start, begun = state.a, state.fixed.clone()
     while state.a < 1:
         advance(universe, state, config.steps.next(universe, state, 1.0))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from common import COLOURS, centres_of, draw, read_run
 
+from zwicky.plant import planted
 from zwicky.simulate.run import SimulationConfig, simulate
 
 SIDES = (32, 36, 40, 48, 54, 60, 64, 72, 80, 96, 128, 144)  # particles, good for the FFT
@@ -44,7 +45,7 @@ def main():
         radius = cosmology.lagrangian_radius(asked) * cosmology.h
         n = next(side for side in SIDES if side * o.spacing >= 4 * radius)
         config = SimulationConfig(n=n, box=n * o.spacing, seed=seed, cluster=float(asked))
-        simulate(config, o.folder / f"planted-{seed}")
+        simulate(planted(config, o.folder / f"planted-{seed}"), o.folder / f"planted-{seed}")
         got, gas = planted_mass(o.folder / f"planted-{seed}", asked)
         errors.append(np.log10(got / asked))
         dex = errors[-1]

@@ -80,10 +80,9 @@ class Sphere:
         state = self.profile(np.maximum(r.numpy(), 1e-3))
         rho, psi = (torch.from_numpy(state[k]) for k in ("rho", "psi"))
         temperature, f_th = self.map(rho, psi)
-        viscous = self.model.closure == "viscous"
-        specific = temperature * (K_B / (MU * M_PROTON) * 1e-10 / self.hubble0**2) / (f_th if viscous else 1)
+        specific = temperature * (K_B / (MU * M_PROTON) * 1e-10 / self.hubble0**2) * self.model.drive(f_th)
         self.sound = specific.float().sqrt()
-        alpha = self.limiter * (self.model.viscosity if viscous else 0.0)
+        alpha = self.limiter * (self.model.viscosity if self.model.closure == "viscous" else 0.0)
         o = cells.order
         push, limiter = sph.pressure_acceleration(
             cells, self.v[o].T, self.mass, specific.float()[o], self.rho[o], self.h[o], self.box, 0.0, alpha[o]
@@ -135,11 +134,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--closure", default="viscous")
     parser.add_argument("--viscosity", type=float, default=1.0)
+    parser.add_argument("--support", type=float, default=1.0, help="there is no motion that could take part of it")
     parser.add_argument("--no-balsara", action="store_true")
     parser.add_argument("--particles", type=int, default=30000)
     parser.add_argument("--times", type=int, default=5)
     o = parser.parse_args()
-    model = replace(PressureModel(), closure=o.closure, viscosity=o.viscosity, balsara=not o.no_balsara)
+    settings = {"closure": o.closure, "viscosity": o.viscosity, "support": o.support, "balsara": not o.no_balsara}
+    model = replace(PressureModel(), **settings)
     sphere = Sphere(model, particles=o.particles)
     inside = int((sphere.radii()[1] < sphere.r500).sum())
     print(f"{len(sphere.h)} particles, {inside} inside R500c = {sphere.r500:.2f} Mpc")

@@ -24,6 +24,7 @@ from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.evaluate.run import EvaluateConfig, evaluate
 from zwicky.halos import find_halos, write_halos
 from zwicky.io import UserError, atomic_path, require_file, require_writable
+from zwicky.plant import planted
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.run import SimulationConfig, simulate
 from zwicky.snapshots import read_snapshot
@@ -174,6 +175,7 @@ def run_recipe(path: str | Path, folder: str | Path, device: str = "cpu", progre
 def _simulate_stage(
     config: SimulationConfig, folder: Path, recipe: Recipe, device: str, tell: Callable[..., None]
 ) -> tuple[Path, Path]:
+    config = planted(config, folder, lambda done, most, mass: tell(f"plant, seed {config.seed}", done, most, mass))
     name = f"simulate, seed {config.seed}"
     snapshot = simulate(config, folder, lambda done, total, z: tell(name, done, total, f"z = {z:.2f}"), device=device)
     halos = folder / "halos.hdf5"

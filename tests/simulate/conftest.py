@@ -7,7 +7,7 @@ import pytest
 
 from zwicky.cosmology import Cosmology
 from zwicky.simulate.integrate import State, Universe, advance
-from zwicky.simulate.run import SimulationConfig, _first_state
+from zwicky.simulate.run import SimulationConfig, first_state
 
 
 class Run(NamedTuple):
@@ -22,7 +22,7 @@ class Run(NamedTuple):
 def evolve(config):
     """From the first scale factor to the last."""
     universe = config.universe()
-    first, state = (_first_state(config, universe) for _ in range(2))
+    first, state = (first_state(config, universe) for _ in range(2))
     while state.a < 1 / (1 + config.redshift_end):
         advance(universe, state, config.steps.next(universe, state, 1 / (1 + config.redshift_end)))
     return Run(config, universe, first, state)

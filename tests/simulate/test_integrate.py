@@ -21,7 +21,7 @@ from zwicky.simulate.integrate import (
     particle_masses,
 )
 from zwicky.simulate.pressure import PressureModel
-from zwicky.simulate.run import SimulationConfig, _first_state
+from zwicky.simulate.run import SimulationConfig, first_state
 from zwicky.units import K_B, M_PROTON, MU
 
 COLD = PressureModel(reionization=0.0)
@@ -137,7 +137,7 @@ def test_energy_obeys_the_equation_of_layzer_and_irvine():
     """d[a (T + W)] = -T da without pressure, T and W proper; from z = 19 to 0, within 1% of the change of a W."""
     config = SimulationConfig(n=16, box=50.0, seed=4, redshift_start=19.0, da=0.02, eta=0.2, pressure=COLD)
     universe = config.universe()
-    state = _first_state(config, universe)
+    state = first_state(config, universe)
     mass = torch.tensor(universe.masses).repeat_interleave(16**3)
 
     def energies():
@@ -187,14 +187,17 @@ def test_gas_has_a_temperature_after_reionization_only(small_run):
 
 
 def test_closures_differ_only_where_the_gas_is_hot(small_run):
-    """P / rho of the equation of motion: k T / (mu m_p) without viscosity, over f_th < 1 with it, and only in halos."""
+    """P / rho of the equation of motion: k T / (mu m_p) without viscosity, times 1 + s (1 / f_th - 1) with it."""
     viscous, state = small_run.universe, small_run.last
     inviscid = replace(viscous, model=replace(viscous.model, closure="inviscid"))
     cold = state.f_th == 1
     assert 0 < cold.sum() < len(cold)
     a, b = (_specific_pressure(u, state) for u in (viscous, inviscid))
     np.testing.assert_array_equal(a[cold], b[cold])
-    np.testing.assert_allclose((a / b)[~cold], 1 / state.f_th[~cold], rtol=1e-6)
+    share = viscous.model.support
+    np.testing.assert_allclose((a / b)[~cold], 1 + share * (1 / state.f_th[~cold] - 1), rtol=1e-6)
+    everything = replace(viscous, model=replace(viscous.model, support=1.0))
+    np.testing.assert_allclose((_specific_pressure(everything, state) / b)[~cold], 1 / state.f_th[~cold], rtol=1e-6)
     assert (a[~cold] > b[~cold]).all()
     km_s = b.double().sqrt() * viscous.cosmology.hubble0
     np.testing.assert_allclose(km_s, (K_B * state.temperature.double() / (MU * M_PROTON)).sqrt() / 1e5, rtol=1e-5)

@@ -237,6 +237,7 @@ def test_overdensity_radius_encloses_the_overdensity_wanted():
         {"closure": "warm"},
         {"p0": -1.0},
         {"viscosity": float("nan")},
+        {"support": 1.5},
         {"alpha": 0.0},
         {"p0": float("inf")},
         {"thermal_0": 2.0},

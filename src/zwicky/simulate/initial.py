@@ -40,6 +40,19 @@ def linear_modes(
     return noise * torch.sqrt(_power(cosmology, box, n, a)[1] * (n**3 / box**3))
 
 
+def coarser(modes: torch.Tensor, n: int) -> torch.Tensor:
+    """The same field on a mesh of n <= its own points along a side: the longer of its modes."""
+    size = modes.shape[0]
+    if n == size:
+        return modes
+    m = torch.fft.fftfreq(n, 1 / n).long()
+    kept = modes[m % size][:, m % size][:, :, : n // 2 + 1] * (n / size) ** 3
+    if n % 2 == 0:
+        for axis in range(3):
+            kept.select(axis, n // 2).zero_()  # the Nyquist planes of a coarser mesh hold half a mode
+    return kept
+
+
 def _power(cosmology: Cosmology, box: float, n: int, a: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Wavenumbers |k| and linear power of the modes of a mesh; both are harmless at k = 0."""
     kx, ky, kz = wavenumbers(n, box)
@@ -51,13 +64,13 @@ def _power(cosmology: Cosmology, box: float, n: int, a: float) -> tuple[torch.Te
 
 
 def plant_cluster(
-    modes: torch.Tensor, cosmology: Cosmology, box: float, a: float, a_end: float, mass: float
+    modes: torch.Tensor, cosmology: Cosmology, box: float, a: float, a_end: float, mass: float, height: float = 0.0
 ) -> torch.Tensor:
     """Modes at scale factor a, constrained to grow a cluster of M200m = mass [Msun] at the centre of the box at a_end.
 
-    The density contrast in a top hat of the radius that holds this mass at the mean density has the value of
-    `collapse_threshold`, scaled by linear growth, and no gradient. Every other property of the peak, and the rest of
-    the box, is as random as the modes were.
+    The density contrast in a top hat of the radius that holds this mass at the mean density has no gradient and the
+    given height at a_end, that of `collapse_threshold` if 0, scaled by linear growth. Every other property of the peak,
+    and the rest of the box, is as random as the modes were.
     """
     n = modes.shape[0]
     k, power = _power(cosmology, box, n, a)
@@ -70,7 +83,8 @@ def plant_cluster(
 
     responses = [power * torch.conj(f * to_centre) for f in filters]
     wanted = torch.zeros(4, dtype=torch.float64)
-    wanted[0] = collapse_threshold(cosmology, mass, a_end) * float(cosmology.growth(a) / cosmology.growth(a_end))
+    wanted[0] = height or collapse_threshold(cosmology, mass, a_end)
+    wanted[0] *= float(cosmology.growth(a) / cosmology.growth(a_end))
     change = torch.linalg.solve(torch.stack([measured(r) for r in responses], 1), wanted - measured(modes))
     return modes + sum(c * r for c, r in zip(change, responses, strict=True))
 

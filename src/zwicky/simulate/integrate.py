@@ -208,20 +208,24 @@ def _drift(universe: Universe, state: State, factor: float) -> None:
 
 
 def _subcycles(universe: Universe, state: State, a_next: float) -> int:
-    """1, 2, 4 or 8: how finely the gas divides the step so that c_s dt <= COURANT h for 99.9% of it."""
+    """1, 2, 4 or 8: how finely the gas divides the step so that c_s dt <= COURANT h for 99.9% of it.
+
+    A viscosity above 1 damps faster than sound crosses, and divides it more finely.
+    """
     if not is_hot(universe, a_next):
         return 1
     crossing = _specific_pressure(universe, state).sqrt() / (state.h * state.a)
+    if universe.model.closure == "viscous":
+        crossing *= max(1.0, universe.model.viscosity)
     duration = universe.cosmology.kick_drift_factor(state.a, a_next, 0)
     ratio = float(_quantile(crossing)) * duration / COURANT
     return int(min(MAX_SUBCYCLES, 2 ** max(0, math.ceil(math.log2(max(ratio, 1e-9))))))
 
 
 def _specific_pressure(universe: Universe, state: State) -> Tensor:
-    """P / rho [(Mpc H0)^2] in the equation of motion: P_th / f_th with the viscous closure, P_th without."""
+    """P / rho [(Mpc H0)^2] in the equation of motion (`PressureModel.drive`)."""
     unit = K_B / (MU * M_PROTON) * 1e-10 / universe.cosmology.hubble0**2
-    thermal = state.temperature * unit
-    return thermal / state.f_th if universe.model.closure == "viscous" else thermal
+    return state.temperature * unit * universe.model.drive(state.f_th)
 
 
 def _gas_cells(universe: Universe, state: State) -> Cells:

@@ -13,8 +13,9 @@ pressure profile (DPP) are from He et al. 2021 (arXiv 2008.04334). Outside halos
 T = T0 Delta_b^(gamma - 1); the two are blended geometrically in gas overdensity.
 
 With the temperature prescribed, gas in static equilibrium under P_th alone would be over-concentrated, because part of
-the support is random motion. The closure says who supplies it: `viscous` dissipates the motion and puts P_th / f_th
-into the equation of motion; `inviscid` keeps the motion and P_th. SZ and X-ray always use P_th.
+the support is random motion. The closure says who supplies it: `inviscid` leaves it all to the motion that the
+simulation has; `viscous` dissipates part of the motion and puts back a share of P_tot - P_th, the `support`, into the
+equation of motion. SZ and X-ray always use P_th.
 
 Halos differ. Each gas particle may carry three numbers, its traits, that move ln T, beta and ln(thermal_scale) away
 from the model; they come from a random field over the initial positions that is smoother than the patch a cluster forms
@@ -52,6 +53,7 @@ class PressureModel:
         blend: gas overdensity at the middle of the blend, which runs from half to twice this value.
         reionization: redshift before which the gas is cold (no pressure).
         closure: `viscous` or `inviscid`. viscosity: alpha of the artificial viscosity of the viscous closure.
+        support: share of P_tot - P_th that drives the gas in the viscous closure; gas that does not move needs 1.
         balsara: weaken the viscosity where gas turns more than it is squeezed.
         scatter: rms between halos of ln T, beta and ln(thermal_scale).
         scatter_length: Gaussian smoothing of the initial positions over which they are drawn [Mpc]. The wider, the more
@@ -72,6 +74,7 @@ class PressureModel:
     reionization: float = 8.0
     closure: str = "viscous"
     viscosity: float = 1.0
+    support: float = 0.5
     balsara: bool = True
     scatter: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scatter_length: float = 25.0
@@ -84,6 +87,8 @@ class PressureModel:
                 raise ValueError(f"{f.name} of the pressure model must not be negative or infinite.")
         if min(self.p0, self.c500, self.alpha, self.thermal_0, self.blend, self.igm_t0) == 0:
             raise ValueError("p0, c500, alpha, thermal_0, blend and igm_t0 of the pressure model must be positive.")
+        if self.support > 1:
+            raise ValueError("support of the pressure model must be from 0 to 1.")
         if self.thermal_0 > 1 or self.beta <= self.gamma:
             raise ValueError("the pressure model needs thermal_0 <= 1 and beta > gamma.")
         if len(self.scatter) != 3 or not all(0 <= s < 1 for s in self.scatter) or self.scatter_length == 0:
@@ -92,6 +97,10 @@ class PressureModel:
     def thermal_fraction(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
         """f_th = P_th / P_tot at s = r / R500c."""
         return self.thermal_0 * np.exp(-((self.thermal_scale * s) ** self.thermal_slope))
+
+    def drive(self, f_th: Tensor) -> Tensor:
+        """The pressure in the equation of motion over P_th: 1 + support (1 / f_th - 1), or 1 without viscosity."""
+        return 1 + self.support * (1 / f_th - 1) if self.closure == "viscous" else torch.ones_like(f_th)
 
     def universal(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
         """P_th / P500 at s = r / R500c."""

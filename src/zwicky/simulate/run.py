@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from torch import Tensor
 
 from zwicky.cosmology import Cosmology
 from zwicky.grid import deposit, from_fixed, power_spectrum, to_fixed
@@ -46,6 +47,8 @@ class SimulationConfig:
         n: particles of each species along a side. box: comoving side [Mpc/h].
         seed: of the initial white noise. fixed_amplitude: see `initial.linear_modes`.
         cluster: M200m [Msun] of a cluster planted at the centre of the box, 0 for none (`initial.plant_cluster`).
+        peak: linear density contrast at the end that makes the cluster, 0 for `initial.collapse_threshold`; `plant`
+            finds the one that makes it of the mass asked for.
         redshift_start, redshift_end: of the run. redshifts: of further snapshots on the way.
         dlna, da, eta: limits of a step (`integrate.Steps`).
         softening: Plummer equivalent, in mean particle spacings.
@@ -57,6 +60,7 @@ class SimulationConfig:
     seed: int = 0
     fixed_amplitude: bool = False
     cluster: float = 0.0
+    peak: float = 0.0
     redshift_start: float = 49.0
     redshift_end: float = 0.0
     redshifts: tuple[float, ...] = ()
@@ -73,6 +77,8 @@ class SimulationConfig:
             raise ValueError(f"a simulation needs n >= 8 and a positive box, not n = {self.n} and box = {self.box}.")
         if self.cluster:
             self._check_cluster()
+        if not 0 <= self.peak < 10 or (self.peak and not self.cluster):
+            raise ValueError("peak is the height of a planted cluster, from 0 to 10.")
         if self.seed < 0:
             raise ValueError("the seed must not be negative.")
         if not 500 >= self.redshift_start > self.redshift_end >= 0:
@@ -140,7 +146,8 @@ def simulate(
         device: cpu or cuda.
 
     Raises:
-        UserError: the run would not fit in memory, the device has no kernels, or the folder holds another simulation.
+        UserError: the run would not fit in memory, the device has no kernels, the folder holds another simulation, or
+            particles reach infinite speed.
     """
     folder = Path(folder)
     snapshot, checkpoint, log = (folder / name for name in ("snapshot.hdf5", "checkpoint.hdf5", "log.jsonl"))
@@ -157,20 +164,23 @@ def simulate(
         _require_memory(config, device)
     require_writable(folder)
     universe, outputs, first = config.universe(device), config.outputs, 1 / (1 + config.redshift_start)
-    state = _load(config, checkpoint, device) if checkpoint.exists() else _first_state(config, universe)
+    state = _load(config, checkpoint, device) if checkpoint.exists() else first_state(config, universe)
     keep_jsonl_until(log, state.step)
     saved, cost, end = time.monotonic(), 0.0, max(outputs)
     while state.a < end:
         before = state.a
         target = min(a for a in outputs if a > before)
         advance(universe, state, config.steps.next(universe, state, target))
-        append_jsonl(log, _log_line(universe, state, before))
+        line = _log_line(universe, state, before)
+        if not math.isfinite(line["kinetic"]):
+            raise UserError(f"the simulation became unstable at z = {1 / state.a - 1:.2f}; lower viscosity, eta or da.")
+        append_jsonl(log, line)
         if progress:
             progress(round(1000 * (state.a - first) / (end - first)), 1000, 1 / state.a - 1)
         if state.a in outputs:
             if cost > 3:
                 _save(config, state, checkpoint)  # a snapshot of so many particles may take longer than what is left
-            write_snapshot(to_particles(config, universe, state), folder / outputs[state.a], _identity(config))
+            write_snapshot(to_particles(config, universe, state), folder / outputs[state.a], identity(config))
         now = time.monotonic()
         if now - saved > checkpoint_seconds * max(1.0, cost / 3) and state.a < end:
             _save(config, state, checkpoint)
@@ -232,17 +242,27 @@ def to_particles(config: SimulationConfig, universe: Universe, state: State) -> 
     )
 
 
-def _first_state(config: SimulationConfig, universe: Universe) -> State:
-    a, device = 1 / (1 + config.redshift_start), universe.solver.device
-    rng = np.random.default_rng(config.seed)
-    modes = linear_modes(config.cosmology, config.box_mpc, config.n, a, rng, config.fixed_amplitude)
+def first_state(config: SimulationConfig, universe: Universe) -> State:
+    """The state at the start, with forces."""
+    return state_of_modes(config, universe, first_modes(config))
+
+
+def first_modes(config: SimulationConfig) -> Tensor:
+    """Modes of the linear density contrast at the start, without the planted cluster."""
+    a, rng = 1 / (1 + config.redshift_start), np.random.default_rng(config.seed)
+    return linear_modes(config.cosmology, config.box_mpc, config.n, a, rng, config.fixed_amplitude)
+
+
+def state_of_modes(config: SimulationConfig, universe: Universe, modes: Tensor) -> State:
+    """The state at the start: the cluster is planted, particles are displaced, gas gets its traits."""
+    a, a_end, device = 1 / (1 + config.redshift_start), 1 / (1 + config.redshift_end), universe.solver.device
     if config.cluster:
-        modes = plant_cluster(modes, config.cosmology, config.box_mpc, a, 1 / (1 + config.redshift_end), config.cluster)
+        modes = plant_cluster(modes, config.cosmology, config.box_mpc, a, a_end, config.cluster, config.peak)
     positions, momenta = initial_conditions(config.cosmology, config.box_mpc, config.n, a, modes)
     fixed = torch.from_numpy(to_fixed(positions, config.box_mpc)).to(device)
-    traits = None
-    if any(config.pressure.scatter):
-        model = config.pressure
+    traits, model = None, config.pressure
+    if any(model.scatter):
+        rng = np.random.default_rng([config.seed, 1])
         traits = smooth_fields(config.box_mpc, config.n, model.scatter_length, model.scatter, rng).to(device)
     return begin(universe, a, fixed, torch.from_numpy(momenta).to(device, torch.float32), traits)
 
@@ -265,7 +285,8 @@ def _available_memory() -> float | None:
     return next((float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
 
 
-def _identity(config: SimulationConfig) -> str:
+def identity(config: SimulationConfig) -> str:
+    """The configuration as text, the same for the same simulation."""
     return json.dumps(asdict(config), sort_keys=True)
 
 
@@ -275,15 +296,15 @@ def _require_same(config: SimulationConfig, path: Path) -> None:
             found = f["Config"].attrs["json"] if "Config" in f else f.attrs.get("config")
     except (OSError, KeyError) as error:
         raise UserError(f"{path} is not a file of this package or is damaged; move it away.") from error
-    if found != _identity(config):
+    if found != identity(config):
         raise UserError(f"{path} belongs to a simulation with another configuration; choose another folder.")
 
 
 def _save(config: SimulationConfig, state: State, path: Path) -> None:
     with atomic_path(path) as part, h5py.File(part, "w") as f:
-        f.attrs.update(config=_identity(config), version=__version__, device=state.fixed.device.type)
+        f.attrs.update(config=identity(config), version=__version__, device=state.fixed.device.type)
         for name, value in vars(state).items():
-            f[name] = value.cpu().numpy() if isinstance(value, torch.Tensor) else value
+            f[name] = value.cpu().numpy() if isinstance(value, Tensor) else value
 
 
 def _load(config: SimulationConfig, path: Path, device: str) -> State:

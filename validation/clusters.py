@@ -26,6 +26,7 @@ from scipy.spatial import cKDTree
 
 from zwicky.observe.emissivity import compton_y_weight, free_free_luminosity
 from zwicky.simulate.pressure import PressureModel, _halo_grid, concentration_200c, hydrostatic, pressure_500
+from zwicky.simulate.run import SimulationConfig
 from zwicky.units import K_B, M_PROTON, MPC, MSUN, MU
 
 EDGES = np.array([0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5])  # r / R500c
@@ -206,7 +207,9 @@ def main():
     parser.add_argument("--min-mass", type=float, default=1e14, help="least M200m [Msun]")
     parser.add_argument("--max-mass", type=float, default=np.inf)
     parser.add_argument("--first", type=int, help="only so many of the most massive halos of a run")
-    parser.add_argument("--softening", type=float, default=1 / 16, help="in mean particle spacings")
+    parser.add_argument(
+        "--softening", type=float, default=SimulationConfig().softening, help="in mean particle spacings"
+    )
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
     found, m500c, m200c, particles = measure_all(o.folders, o)

@@ -74,7 +74,7 @@ class PressureModel:
     reionization: float = 8.0
     closure: str = "viscous"
     viscosity: float = 1.0
-    support: float = 0.5
+    support: float = 0.6
     balsara: bool = True
     scatter: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scatter_length: float = 25.0

@@ -138,6 +138,7 @@ def simulate(
     Example: zwicky simulate --preset n64 --seed 1 --out run1
     """
     from zwicky.device import choose_device
+    from zwicky.plant import planted
     from zwicky.simulate.pressure import PressureModel
     from zwicky.simulate.run import PRESETS, SimulationConfig
     from zwicky.simulate.run import simulate as run
@@ -156,8 +157,11 @@ def simulate(
             pressure=PressureModel(closure=closure),
         )
     if dry_run:
-        return _show(config)
+        return _show(asdict(config) | {"memory [GB]": round(config.memory / 1e9, 1)})
+    about = f"{config.box:g} Mpc/h, about {config.memory / 1e9:.1f} GB of memory"
+    err.print(f"2 x {config.n}^3 particles in {about}", highlight=False)
     with _user_errors(), _bars() as tell:
+        config = planted(config, out_folder, lambda done, most, mass: tell("plant", done, most, mass))
         path = run(
             config,
             out_folder,

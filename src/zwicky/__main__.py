@@ -1,0 +1,5 @@
+"""`python -m zwicky` is `zwicky`."""
+
+from zwicky.cli import main
+
+main()

@@ -70,6 +70,20 @@ def test_settings_reach_their_stage(tmp_path):
     assert (recipe.train.noise.sigma_max, recipe.observe.per_bin, recipe.halos.min_mass) == (70.0, 7, 1.0)
 
 
+def test_planted_clusters_are_flat_in_log_mass_in_boxes_just_large_enough(tmp_path):
+    text = "[simulate]\nda = 0.02\nseeds = [1]\n[clusters]\nnumber = 4\nlowest = 1e14\nhighest = 1.6e15\nseed = 7\n"
+    free, *bound = read_recipe(write(tmp_path, text)).simulations
+    assert (free.seed, free.cluster, free.n) == (1, 0.0, 64)
+    assert [s.cluster for s in bound] == pytest.approx([1.414e14, 2.828e14, 5.657e14, 1.131e15], rel=1e-3)
+    assert [s.seed for s in bound] == [7, 8, 9, 10]
+    for s in bound:
+        assert s.da == 0.02
+        assert s.box / s.n == pytest.approx(1000 / 1024)
+        assert 1 <= s.box_mpc / (4 * s.cosmology.lagrangian_radius(s.cluster)) < 1.2
+    alone = read_recipe(write(tmp_path, "[clusters]\nnumber = 2\n")).simulations
+    assert [bool(s.cluster) for s in alone] == [True, True]
+
+
 def test_an_empty_recipe_has_the_defaults(tmp_path):
     recipe = read_recipe(write(tmp_path, ""))
     assert [s.seed for s in recipe.simulations] == [0]
@@ -112,6 +126,10 @@ WRONG = {
     "two fractions": ("[observe]\nfractions = [0.5, 0.5]\n", "fractions"),
     "nan box": ("[simulate]\nbox = nan\n", "box"),
     "negative seed": ("[simulate]\nseeds = [-1]\n", "seed"),
+    "clusters": ("[clusters]\nnumber = -1\n", r"\[clusters\]: need number"),
+    "cluster": ("[clusters]\nmass = 1e14\n", r"\[clusters\] has an unknown setting 'mass'"),
+    "light cluster": ("[clusters]\nnumber = 1\nlowest = 1e11\nhighest = 1e11\n", r"\[clusters\]: .*200 particles"),
+    "shared seed": ("[simulate]\nseed = 2\n[clusters]\nnumber = 1\nseed = 2\n", "share a seed"),
     "no blocks": ("[train]\nblocks = -1\n", "blocks"),
     "dropout": ("[train]\ndropout = 2.0\n", "dropout"),
     "map too wide": ("[simulate]\nbox = 10.0\n[observe]\npixel_kpc = 1000.0\n", "box"),

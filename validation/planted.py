@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 from common import COLOURS, centres_of, draw, read_run
 
-from zwicky.plant import planted
+from zwicky.plant import planted, smallest_side
 from zwicky.simulate.run import SimulationConfig, simulate
-
-SIDES = (32, 36, 40, 48, 54, 60, 64, 72, 80, 96, 128, 144)  # particles, good for the FFT
 
 
 def planted_mass(folder, asked):
@@ -42,8 +40,7 @@ def main():
     print("asked [Msun]  n    box [Mpc/h]   got [Msun]   log10(got / asked)   f_gas / cosmic")
     masses, errors = np.geomspace(1e14, 2e15, o.masses), []
     for seed, asked in enumerate(masses, 1):
-        radius = cosmology.lagrangian_radius(asked) * cosmology.h
-        n = next(side for side in SIDES if side * o.spacing >= 4 * radius)
+        n = smallest_side(cosmology, asked, o.spacing)
         config = SimulationConfig(n=n, box=n * o.spacing, seed=seed, cluster=float(asked))
         simulate(planted(config, o.folder / f"planted-{seed}"), o.folder / f"planted-{seed}")
         got, gas = planted_mass(o.folder / f"planted-{seed}", asked)

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 
+from zwicky.cosmology import Cosmology
 from zwicky.halos import find_halos
 from zwicky.io import UserError, atomic_path, require_writable
 from zwicky.simulate.initial import coarser, collapse_threshold
@@ -30,6 +32,12 @@ CLOSE = 0.03  # of log10(mass / asked), good enough
 SLOPE = 0.6  # dlog10(mass) / dheight, for the first steps
 LONGEST_MOVE = 0.4  # of the height
 STEPS = Steps(dlna=0.1, da=0.02, eta=0.2)
+
+
+def smallest_side(cosmology: Cosmology, mass: float, spacing: float) -> int:
+    """Particles along a side, `spacing` apart [Mpc/h], of a box of four Lagrangian radii; even and good for the FFT."""
+    n = math.ceil(4 * cosmology.lagrangian_radius(mass) * cosmology.h / spacing)
+    return 2 * int(next_fast_len(max(n + 1, 16) // 2, real=True))
 
 
 def planted(

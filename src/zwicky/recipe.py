@@ -1,6 +1,7 @@
 """Recipes: a whole pipeline in one TOML file, run stage by stage into one folder.
 
     [simulate]  n, box, seeds, da, ...     ->  simulation-<seed>/snapshot.hdf5, halos.hdf5
+    [clusters]  number, lowest, highest, ...   the same, with a planted cluster in each
     [halos]     min_mass, min_particles
     [observe]   per_bin, cap, ...          ->  maps.h5
     [train]     steps, batch, ...          ->  model/
@@ -24,7 +25,7 @@ from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.evaluate.run import EvaluateConfig, evaluate
 from zwicky.halos import find_halos, write_halos
 from zwicky.io import UserError, atomic_path, require_file, require_writable
-from zwicky.plant import planted
+from zwicky.plant import planted, smallest_side
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.run import SimulationConfig, simulate
 from zwicky.snapshots import read_snapshot
@@ -32,6 +33,36 @@ from zwicky.train import TrainConfig, train
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class ClustersConfig:
+    """Simulations of one planted cluster each, flat in log mass, in boxes just large enough.
+
+    Args:
+        number: of simulations. lowest, highest: M200m [Msun].
+        spacing: between particles of a species [Mpc/h]; HYPER has half the default.
+        seed: of the first simulation; the others follow.
+    """
+
+    number: int = 0
+    lowest: float = 1e14
+    highest: float = 2e15
+    spacing: float = 2 * 500 / 1024
+    seed: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.number < 0 or self.seed < 0 or not (0 < self.lowest <= self.highest and self.spacing > 0):
+            raise ValueError("need number >= 0, seed >= 0, 0 < lowest <= highest and spacing > 0.")
+
+    def settings(self, cosmology: Cosmology) -> list[dict[str, Any]]:
+        """n, box, cluster and seed of every simulation; the masses are the middles of equal shares of the range."""
+        found = []
+        for i in range(self.number):
+            mass = self.lowest * (self.highest / self.lowest) ** ((i + 0.5) / self.number)
+            n = smallest_side(cosmology, mass, self.spacing)
+            found.append({"n": n, "box": n * self.spacing, "cluster": mass, "seed": self.seed + i})
+        return found
 
 
 @dataclass(frozen=True)
@@ -48,7 +79,7 @@ class HalosConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All stages. `simulations` holds one configuration a seed."""
+    """All stages. `simulations` holds one configuration a seed of [simulate], and those of [clusters]."""
 
     simulations: tuple[SimulationConfig, ...]
     halos: HalosConfig = field(default_factory=HalosConfig)
@@ -78,20 +109,14 @@ def read_recipe(path: str | Path) -> Recipe:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a TOML file: {error}.") from error
-    unknown = set(content) - {f.name for f in fields(Recipe)} - {"simulate"}
+    unknown = set(content) - {f.name for f in fields(Recipe)} - {"simulate", "clusters"}
     if unknown or "simulations" in content:
         raise UserError(f"{path} has an unknown section [{sorted(unknown or {'simulations'})[0]}].")
     for section, settings in content.items():
         if not isinstance(settings, dict):
             raise UserError(f"{path}: {section} must be a section, [{section}] with settings below it.")
-    simulate_section = dict(content.get("simulate", {}))
-    if {"seed", "seeds"} <= set(simulate_section):
-        raise UserError(f"{path}: [simulate] has both seed and seeds; give one.")
-    seeds = simulate_section.pop("seeds", [simulate_section.pop("seed", 0)])
-    if not isinstance(seeds, list) or not seeds or len({str(s) for s in seeds}) != len(seeds):
-        raise UserError(f"{path}: [simulate] seeds must be a list of different numbers.")
     stages = (
-        tuple(build(SimulationConfig, {**simulate_section, "seed": s}, f"{path}: [simulate]") for s in seeds),
+        _simulations(content, str(path)),
         build(HalosConfig, content.get("halos", {}), f"{path}: [halos]"),
         build(ObserveConfig, content.get("observe", {}), f"{path}: [observe]"),
         build(TrainConfig, content.get("train", {}), f"{path}: [train]"),
@@ -101,6 +126,25 @@ def read_recipe(path: str | Path) -> Recipe:
         return Recipe(*stages)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _simulations(content: dict[str, Any], path: str) -> tuple[SimulationConfig, ...]:
+    """Those of the seeds of [simulate], and those of [clusters] with the other settings of [simulate]."""
+    section, where = dict(content.get("simulate", {})), f"{path}: [simulate]"
+    if {"seed", "seeds"} <= set(section):
+        raise UserError(f"{where} has both seed and seeds; give one.")
+    clusters = build(ClustersConfig, content.get("clusters", {}), f"{path}: [clusters]")
+    one = [section.pop("seed")] if "seed" in section else [] if clusters.number else [0]
+    seeds = section.pop("seeds", one)
+    if not isinstance(seeds, list) or not (seeds or clusters.number) or len({str(s) for s in seeds}) != len(seeds):
+        raise UserError(f"{where} seeds must be a list of different numbers.")
+    free = [build(SimulationConfig, {**section, "seed": seed}, where) for seed in seeds]
+    shared = {k: v for k, v in section.items() if k not in ("n", "box", "cluster", "peak")}
+    cosmology = build(SimulationConfig, shared, where).cosmology
+    bound = [build(SimulationConfig, shared | own, f"{path}: [clusters]") for own in clusters.settings(cosmology)]
+    if {c.seed for c in free} & {c.seed for c in bound}:
+        raise UserError(f"{path}: [simulate] and [clusters] share a seed.")
+    return (*free, *bound)
 
 
 _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}

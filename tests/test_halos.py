@@ -149,9 +149,8 @@ def test_a_dense_satellite_does_not_hide_the_halo_it_lives_in():
 def test_halos_do_not_depend_on_where_the_box_begins(many):
     particles, halos, _ = many
     shift = np.array([5.0, 13.0, 21.5]) * (BOX / 24)
-    kinds = [
-        Species((s.positions + shift) % BOX, s.velocities, s.masses) for s in (particles.dark_matter, particles.gas)
-    ]
+    kinds = [Species((s.positions + shift) % BOX, s.velocities, s.masses)
+             for s in (particles.dark_matter, particles.gas)]
     moved = find_halos(Particles(BOX, 0.0, COSMOLOGY, *kinds))
     assert len(moved) == len(halos)
     for a, b in zip(halos, moved, strict=True):

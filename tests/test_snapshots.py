@@ -17,11 +17,8 @@ def species(rng, count, gas=False):
     """Random particles, every field filled."""
     extra = {"density": rng.uniform(1e9, 1e12, count), "temperature": rng.uniform(1e4, 1e8, count)} if gas else {}
     return Species(
-        rng.uniform(0, BOX, (count, 3)),
-        rng.normal(0, 300, (count, 3)).astype(np.float32),
-        rng.uniform(1e9, 1e10, count),
-        rng.uniform(0.1, 1.0, count),
-        **extra,
+        rng.uniform(0, BOX, (count, 3)), rng.normal(0, 300, (count, 3)).astype(np.float32),
+        rng.uniform(1e9, 1e10, count), rng.uniform(0.1, 1.0, count), **extra,
     )
 
 
@@ -63,22 +60,10 @@ def test_round_trip_keeps_every_field_at_a_redshift(particles, path):
 def test_stored_values_are_physical_cgs_after_their_own_attributes(particles, path):
     """value * to_cgs * a^a_scaling * h^h_scaling: a comoving Mpc is 3.0857e24 cm times a, a density goes as a^-3."""
     a, h = 1 / (1 + REDSHIFT), particles.cosmology.h
-    expected = {
-        "Coordinates": 3.0857e24 * a,
-        "Density": 1.98841e33 / 3.0857e24**3 / a**3,
-        "Velocities": 1e5,
-        "Masses": 1.98841e33,
-        "SmoothingLength": 3.0857e24 * a,
-        "Temperature": 1.0,
-    }
-    ours = {
-        "Coordinates": "positions",
-        "Density": "density",
-        "Velocities": "velocities",
-        "Masses": "masses",
-        "SmoothingLength": "support_radius",
-        "Temperature": "temperature",
-    }
+    expected = {"Coordinates": 3.0857e24 * a, "Density": 1.98841e33 / 3.0857e24**3 / a**3, "Velocities": 1e5,
+                "Masses": 1.98841e33, "SmoothingLength": 3.0857e24 * a, "Temperature": 1.0}
+    ours = {"Coordinates": "positions", "Density": "density", "Velocities": "velocities", "Masses": "masses",
+            "SmoothingLength": "support_radius", "Temperature": "temperature"}
     with h5py.File(path) as f:
         for name, unit in expected.items():
             data = f["PartType0"][name]
@@ -90,13 +75,9 @@ def test_stored_values_are_physical_cgs_after_their_own_attributes(particles, pa
 def test_units_without_h_are_converted(particles, path):
     """Mpc, Msun and peculiar km/s, as Zwicky 0.1.0 wrote them, with the factors in the attributes."""
     mpc, msun = 3.0856775814913676e24, 1.988409870698051e33
-    units = {
-        "Coordinates": ("positions", mpc, 1),
-        "SmoothingLength": ("support_radius", mpc, 1),
-        "Masses": ("masses", msun, 0),
-        "Velocities": ("velocities", 1e5, 0),
-        "Density": ("density", msun / mpc**3, -3),
-    }
+    units = {"Coordinates": ("positions", mpc, 1), "SmoothingLength": ("support_radius", mpc, 1),
+             "Masses": ("masses", msun, 0), "Velocities": ("velocities", 1e5, 0),
+             "Density": ("density", msun / mpc**3, -3)}
     with h5py.File(path, "r+") as f:
         f["Header"].attrs["BoxSize"] = BOX
         for group, ours in (("PartType0", particles.gas), ("PartType1", particles.dark_matter)):
@@ -182,14 +163,9 @@ def damage_shape(f):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (damage_missing_group, "has no PartType0"),
-        (damage_missing_header, "Header"),
-        (damage_missing_column, "Masses"),
-        (damage_missing_unit, "to_cgs"),
-        (damage_nan, "NaN or infinity"),
-        (damage_infinity, "NaN or infinity"),
-        (damage_negative_mass, "negative"),
-        (damage_length, "differ in length"),
+        (damage_missing_group, "has no PartType0"), (damage_missing_header, "Header"),
+        (damage_missing_column, "Masses"), (damage_missing_unit, "to_cgs"), (damage_nan, "NaN or infinity"),
+        (damage_infinity, "NaN or infinity"), (damage_negative_mass, "negative"), (damage_length, "differ in length"),
         (damage_several_files, "several files"),
         (damage_time, "Time"),
         (damage_cosmology_value, "not a cosmology"),

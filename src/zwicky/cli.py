@@ -148,12 +148,8 @@ def simulate(
     n, side = PRESETS[preset]
     with _user_errors():
         config = SimulationConfig(
-            particles if particles is not None else n,
-            box if box is not None else side,
-            seed,
-            cluster=cluster,
-            redshift_end=redshift,
-            redshifts=_numbers(redshifts, "--redshifts"),
+            particles if particles is not None else n, box if box is not None else side, seed,
+            cluster=cluster, redshift_end=redshift, redshifts=_numbers(redshifts, "--redshifts"),
             pressure=PressureModel(closure=closure),
         )
     if dry_run:
@@ -163,9 +159,7 @@ def simulate(
     with _user_errors(), _bars() as tell:
         config = planted(config, out_folder, lambda done, most, mass: tell("plant", done, most, mass))
         path = run(
-            config,
-            out_folder,
-            lambda done, total, z: tell("simulate", done, total, f"z = {z:.2f}"),
+            config, out_folder, lambda done, total, z: tell("simulate", done, total, f"z = {z:.2f}"),
             device=choose_device(device).type,
         )
     out.print(f"{path}", highlight=False)
@@ -252,15 +246,8 @@ def train(
 
     with _user_errors():
         config = TrainConfig(
-            _names(targets),
-            _names(inputs),
-            steps,
-            batch,
-            learning_rate,
-            widths=_integers(widths, "--widths"),
-            blocks=blocks,
-            patch=patch,
-            seed=seed,
+            _names(targets), _names(inputs), steps, batch, learning_rate,
+            widths=_integers(widths, "--widths"), blocks=blocks, patch=patch, seed=seed,
         )
     if dry_run:
         return _show(config)
@@ -326,16 +313,8 @@ def reconstruct(
         network = load_model(model, device)
         with _bars() as tell:
             posterior = reconstruct_files(
-                network,
-                files,
-                redshift,
-                mask=mask,
-                pixel_kpc=pixel_kpc,
-                n=samples,
-                seed=seed,
-                sampler=sampler,
-                steps=steps,
-                progress=lambda done, total: tell("sample", done, total, ""),
+                network, files, redshift, mask=mask, pixel_kpc=pixel_kpc, n=samples, seed=seed, sampler=sampler,
+                steps=steps, progress=lambda done, total: tell("sample", done, total, ""),
             )
         posterior.to_fits(out_file, radii)
     for text in posterior.warnings:

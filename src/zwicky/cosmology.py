@@ -154,14 +154,8 @@ def _camb_table(cosmology: Cosmology) -> tuple[NDArray[np.float64], NDArray[np.f
 
     c = cosmology
     parameters = camb.set_params(
-        H0=c.hubble0,
-        ombh2=c.omega_b * c.h**2,
-        omch2=(c.omega_m - c.omega_b) * c.h**2,
-        omk=1.0 - c.omega_m - c.omega_l,
-        mnu=0.0,
-        ns=c.n_s,
-        As=2e-9,
-        WantTransfer=True,
+        H0=c.hubble0, ombh2=c.omega_b * c.h**2, omch2=(c.omega_m - c.omega_b) * c.h**2,
+        omk=1.0 - c.omega_m - c.omega_l, mnu=0.0, ns=c.n_s, As=2e-9, WantTransfer=True,
     )
     parameters.set_matter_power(redshifts=[0.0], kmax=200.0)
     parameters.NonLinear = camb.model.NonLinear_none

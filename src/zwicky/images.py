@@ -201,7 +201,9 @@ def regrid(
     return np.divide(total, cover, out=np.zeros_like(total), where=known), known
 
 
-def regrid_wcs(wcs: WCS, shape: tuple[int, ...], pixel_kpc: float, pixels_out: int, pixel_kpc_out: float) -> WCS:
+def regrid_wcs(
+    wcs: WCS, shape: tuple[int, ...], pixel_kpc: float, pixels_out: int, pixel_kpc_out: float
+) -> WCS:
     """Sky coordinates of the grid that `regrid` makes."""
     factor = pixel_kpc_out / pixel_kpc
     out = wcs.deepcopy()

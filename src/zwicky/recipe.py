@@ -225,9 +225,7 @@ def _simulate_stage(
     halos = folder / "halos.hdf5"
     if not halos.exists():
         found = find_halos(
-            read_snapshot(snapshot),
-            recipe.halos.min_mass,
-            recipe.halos.min_particles,
+            read_snapshot(snapshot), recipe.halos.min_mass, recipe.halos.min_particles,
             lambda done, total: tell(f"halos, seed {config.seed}", done, total),
         )
         write_halos(found, halos)

@@ -79,18 +79,9 @@ class Model:
             raise ValueError("the samples diverged; take more --steps, or check the units of the images.")
         return Posterior(
             {c: scales[c].inverse(x[:, i]).numpy() for i, c in enumerate(names)},
-            {c: self.config.units[c] for c in names},
-            redshift,
-            self.config.pixel_kpc,
-            wcs,
-            {
-                "MODEL": self.name,
-                "MODELID": self.id,
-                "SEED": seed,
-                "SAMPLER": sampler,
-                "NLEVELS": steps or DEFAULT_LEVELS[sampler],
-                "INPUTS": ",".join(inputs) or "none",
-            },
+            {c: self.config.units[c] for c in names}, redshift, self.config.pixel_kpc, wcs,
+            {"MODEL": self.name, "MODELID": self.id, "SEED": seed, "SAMPLER": sampler,
+             "NLEVELS": steps or DEFAULT_LEVELS[sampler], "INPUTS": ",".join(inputs) or "none"},
             tuple(self._doubts(y, known, redshift, pixel_kpc, list(inputs))),
         )
 

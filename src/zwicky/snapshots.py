@@ -73,12 +73,8 @@ def _species(f: h5py.File, group: str, a: float, h: float, path: Path) -> Specie
         raise UserError(f"{path} has no {group}; a snapshot needs gas (PartType0) and dark matter (PartType1).")
     g = f[group]
     fields = {
-        "positions": "Coordinates",
-        "velocities": "Velocities",
-        "masses": "Masses",
-        "support_radius": "SmoothingLength",
-        "density": "Density",
-        "temperature": "Temperature",
+        "positions": "Coordinates", "velocities": "Velocities", "masses": "Masses",
+        "support_radius": "SmoothingLength", "density": "Density", "temperature": "Temperature",
     }
     needed = {"positions", "velocities", "masses"}
     columns = {k: _column(g[name], name, a, h, path) for k, name in fields.items() if k in needed or name in g}

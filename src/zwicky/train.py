@@ -226,25 +226,14 @@ def _model_config(maps: MapSet, c: TrainConfig) -> ModelConfig:
         raise UserError(f"{maps.path} has no training or no validation rows; it needs more clusters.")
     ln_pixel = math.log(maps.pixel_kpc)
     return ModelConfig(
-        tuple(c.targets),
-        tuple(c.inputs),
-        {name: fit(maps.read(name, rows)) for name in channels},
-        {name: maps.units[name] for name in channels},
-        maps.pixels,
-        maps.pixel_kpc,
+        tuple(c.targets), tuple(c.inputs), {name: fit(maps.read(name, rows)) for name in channels},
+        {name: maps.units[name] for name in channels}, maps.pixels, maps.pixel_kpc,
         dict(
-            in_channels=len(c.targets) + 2 * len(c.inputs),
-            out_channels=len(c.targets),
-            scalar_features=2,
-            widths=list(c.widths),
-            blocks=c.blocks,
-            patch=c.patch,
-            dropout=c.dropout,
+            in_channels=len(c.targets) + 2 * len(c.inputs), out_channels=len(c.targets), scalar_features=2,
+            widths=list(c.widths), blocks=c.blocks, patch=c.patch, dropout=c.dropout,
         ),
-        c.noise,
-        {"redshift": (maps.redshift, maps.redshift), "ln_pixel_kpc": (ln_pixel, ln_pixel)},
-        maps.cosmology.as_dict(),
-        _card(maps, c),
+        c.noise, {"redshift": (maps.redshift, maps.redshift), "ln_pixel_kpc": (ln_pixel, ln_pixel)},
+        maps.cosmology.as_dict(), _card(maps, c),
     )
 
 
@@ -253,12 +242,8 @@ def _card(maps: MapSet, c: TrainConfig) -> dict[str, Any]:
     rows = maps.rows("train")
     mass = maps.halo["m200m"][rows]
     return {
-        "sightlines": len(rows),
-        "clusters": len(set(maps.cluster[rows].tolist())),
-        "m200m_range": [float(mass.min()), float(mass.max())],
-        "steps": c.steps,
-        "batch": c.batch,
-        "seed": c.seed,
+        "sightlines": len(rows), "clusters": len(set(maps.cluster[rows].tolist())),
+        "m200m_range": [float(mass.min()), float(mass.max())], "steps": c.steps, "batch": c.batch, "seed": c.seed,
         "maps": maps.config,
     }
 

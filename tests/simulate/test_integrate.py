@@ -34,13 +34,8 @@ def positions(run, state):
 
 @pytest.mark.parametrize(
     ("start", "end", "dlna", "da"),
-    [
-        (0.02, 1.0, 0.05, 0.01),
-        (0.02, 1.0, 0.1, 0.04),
-        (0.02, 0.05, 0.05, 0.01),
-        (0.5, 1.0, 0.1, 0.003),
-        (0.1, 0.4, 0.2, 0.1),
-    ],
+    [(0.02, 1.0, 0.05, 0.01), (0.02, 1.0, 0.1, 0.04), (0.02, 0.05, 0.05, 0.01), (0.5, 1.0, 0.1, 0.003),
+     (0.1, 0.4, 0.2, 0.1)],
 )
 def test_steps_end_exactly_and_keep_to_both_limits(small_run, start, end, dlna, da):
     """Without a limit from free fall."""

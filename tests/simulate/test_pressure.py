@@ -129,10 +129,8 @@ def test_debiased_profile_is_the_published_gnfw():
     assert PressureModel().universal(np.array(1.0)) == pytest.approx(expected, rel=1e-12)
     s = np.geomspace(0.01, 3, 50)
     step = 1e-4
-    total = [
-        np.log(PressureModel().universal(s * f) / PressureModel().thermal_fraction(s * f))
-        for f in (np.exp(-step), np.exp(step))
-    ]
+    total = [np.log(PressureModel().universal(s * f) / PressureModel().thermal_fraction(s * f))
+             for f in (np.exp(-step), np.exp(step))]
     np.testing.assert_allclose(PressureModel().total_slope(s), (total[1] - total[0]) / (2 * step), atol=1e-6)
 
 
@@ -233,18 +231,8 @@ def test_overdensity_radius_encloses_the_overdensity_wanted():
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"closure": "warm"},
-        {"p0": -1.0},
-        {"viscosity": float("nan")},
-        {"support": 1.5},
-        {"alpha": 0.0},
-        {"p0": float("inf")},
-        {"thermal_0": 2.0},
-        {"scatter": (0.1, -0.1, 0.0)},
-        {"scatter": (0.1,)},
-        {"scatter_length": 0.0},
-    ],
+    [{"closure": "warm"}, {"p0": -1.0}, {"viscosity": float("nan")}, {"support": 1.5}, {"alpha": 0.0}, {"p0": float("inf")},
+     {"thermal_0": 2.0}, {"scatter": (0.1, -0.1, 0.0)}, {"scatter": (0.1,)}, {"scatter_length": 0.0}],
 )
 def test_what_is_not_a_pressure_model_is_refused(wrong):
     with pytest.raises(ValueError, match=r"must be|must not be negative|scatter takes|needs thermal_0"):

@@ -162,25 +162,10 @@ def test_a_snapshot_holds_all_matter_at_the_redshift_asked_for(finished):
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"n": 4},
-        {"box": 0.0},
-        {"redshift_end": 60.0},
-        {"redshift_end": -0.5},
-        {"da": 0.0},
-        {"dlna": 1.0},
-        {"softening": 0.0},
-        {"mesh": 0},
-        {"eta": 0.0},
-        {"redshifts": (60.0,)},
-        {"redshifts": (0.5, 0.5004)},
-        {"cluster": 15.0},
-        {"cluster": -1.0},
-        {"cluster": 1e15},
-        {"softening": 0.5},
-        {"redshift_start": 5000.0},
-        {"n": 9, "mesh": 1},
-    ],
+    [{"n": 4}, {"box": 0.0}, {"redshift_end": 60.0}, {"redshift_end": -0.5}, {"da": 0.0}, {"dlna": 1.0},
+     {"softening": 0.0}, {"mesh": 0}, {"eta": 0.0}, {"redshifts": (60.0,)},
+     {"redshifts": (0.5, 0.5004)}, {"cluster": 15.0}, {"cluster": -1.0}, {"cluster": 1e15}, {"softening": 0.5},
+     {"redshift_start": 5000.0}, {"n": 9, "mesh": 1}],
 )
 def test_what_cannot_be_simulated_is_refused(wrong):
     with pytest.raises(ValueError, match=r"need|must obey|must lie|must differ"):

@@ -169,12 +169,8 @@ def _attributes(particles: Particles, config: ObserveConfig, previous: dict[str,
     """File attributes; simulations of one set must share redshift and cosmology."""
     cosmology = json.dumps(particles.cosmology.as_dict())
     here = {
-        "pixel_kpc": config.pixel_kpc,
-        "depth_kpc": config.pixels * config.pixel_kpc,
-        "redshift": particles.redshift,
-        "cosmology": cosmology,
-        "version": __version__,
-        "config": json.dumps(asdict(config)),
+        "pixel_kpc": config.pixel_kpc, "depth_kpc": config.pixels * config.pixel_kpc, "redshift": particles.redshift,
+        "cosmology": cosmology, "version": __version__, "config": json.dumps(asdict(config)),
     }
     if previous and (previous["cosmology"] != cosmology or previous["redshift"] != here["redshift"]):
         raise UserError("the snapshots of one set of maps must share their cosmology and redshift.")

@@ -1,11 +1,11 @@
 """`maps.h5`: a set of map stacks, one row a sightline, with the properties of its halo.
 
-maps/<channel>    (S, Y, X) float32, attribute `unit`
-halo/<column>     (S,) properties of the cluster: masses [Msun], radii [kpc, proper], gas fraction
-cluster           (S,) running number of the cluster over all simulations;   simulation (S,)
-split             (S,) 0 train, 1 validation, 2 test; all sightlines of one cluster share it
-rotation          (S, 3, 3) from the frame of the simulation to the frame of the map (line of sight = z)
-attributes        pixel_kpc, depth_kpc, redshift, cosmology, version, config (JSON)
+    maps/<channel>    (S, Y, X) float32, attribute `unit`
+    halo/<column>     (S,) properties of the cluster: masses [Msun], radii [kpc, proper], gas fraction
+    cluster           (S,) running number of the cluster over all simulations;   simulation (S,)
+    split             (S,) 0 train, 1 validation, 2 test; all sightlines of one cluster share it
+    rotation          (S, 3, 3) from the frame of the simulation to the frame of the map (line of sight = z)
+    attributes        pixel_kpc, depth_kpc, redshift, cosmology, version, config (JSON)
 """
 
 from __future__ import annotations
@@ -121,16 +121,11 @@ def open_maps(path: str | Path) -> MapSet:
             if len(lengths) != 1 or not float(f.attrs["pixel_kpc"]) > 0:
                 raise ValueError("columns differ in length")
             return MapSet(
-                path,
-                float(f.attrs["pixel_kpc"]),
-                int(next(iter(f["maps"].values())).shape[-1]),
-                float(f.attrs["redshift"]),
-                Cosmology(**json.loads(f.attrs["cosmology"])),
+                path, float(f.attrs["pixel_kpc"]), int(next(iter(f["maps"].values())).shape[-1]),
+                float(f.attrs["redshift"]), Cosmology(**json.loads(f.attrs["cosmology"])),
                 {name: str(data.attrs["unit"]) for name, data in f["maps"].items()},
                 {name: data[()] for name, data in f["halo"].items()},
-                f["cluster"][()],
-                f["split"][()],
-                json.loads(f.attrs["config"]),
+                f["cluster"][()], f["split"][()], json.loads(f.attrs["config"]),
             )
     except (OSError, KeyError, StopIteration, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a complete set of maps.") from error

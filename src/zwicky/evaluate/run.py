@@ -124,16 +124,9 @@ def _evaluate_one(
         samples = np.stack([np.load(work / f"{row}.npy", mmap_mode="r")[:, c] for row in rows])
         truth = maps.read(name, rows)
         channels[name] = evaluate_channel(
-            truth,
-            samples,
-            pixel_kpc=maps.pixel_kpc,
-            h=maps.cosmology.h,
-            r200m_kpc=maps.halo["r200m"][rows],
-            r500c_kpc=maps.halo["r500c"][rows],
-            m200m=maps.halo["m200m"][rows],
-            cluster_ids=maps.cluster[rows],
-            rng=np.random.default_rng(config.seed),
-            redshift=maps.redshift,
+            truth, samples, pixel_kpc=maps.pixel_kpc, h=maps.cosmology.h, r200m_kpc=maps.halo["r200m"][rows],
+            r500c_kpc=maps.halo["r500c"][rows], m200m=maps.halo["m200m"][rows], cluster_ids=maps.cluster[rows],
+            rng=np.random.default_rng(config.seed), redshift=maps.redshift,
         )
         arrays[name] = figure_arrays(truth, samples, pixel_kpc=maps.pixel_kpc)
     write_report(folder, channels, arrays, {"model": model.name, "request": request, "rows": rows})
@@ -144,13 +137,8 @@ def _sample_row(model: Model, maps: MapSet, row: int, config: EvaluateConfig) ->
     """Samples (S, C, Y, X) of one row, all inputs given."""
     inputs = {name: maps.read(name, np.array([row]))[0] for name in model.config.inputs}
     posterior = model.sample(
-        inputs,
-        maps.redshift,
-        maps.pixel_kpc,
-        config.samples,
-        config.seed * 1_000_003 + row,
-        sampler=config.sampler,
-        steps=config.steps or None,
+        inputs, maps.redshift, maps.pixel_kpc, config.samples, config.seed * 1_000_003 + row,
+        sampler=config.sampler, steps=config.steps or None,
     )
     return np.stack(list(posterior.samples.values()), axis=1)
 

@@ -215,7 +215,9 @@ def _force_and_scalar_sum(near, count, x, y, z, h2, per_h2, per_h3):
     return fx, fy, fz, scalar
 
 
-def gravity(position: Tensor, mass: Tensor, wanted: Tensor, start: Tensor, n: int, unit: float, h2: float) -> Tensor:
+def gravity(
+    position: Tensor, mass: Tensor, wanted: Tensor, start: Tensor, n: int, unit: float, h2: float
+) -> Tensor:
     """See `kernels`: short-range force on every sorted particle, and sum of m / r^2 at the `wanted` ones, (P, 4).
 
     In units of mass / r_c^2. Cells must be r_c or wider.

@@ -326,14 +326,7 @@ def _pressure(position, gas, widest, start, n, unit, per_side, hubble, out):
                 dvx, dvy, dvz = u - gas[j, 0], v - gas[j, 1], w - gas[j, 2]
                 vr = dvx * dx + dvy * dy + dvz * dz
                 push, slope_i = _pressure_pair(
-                    r,
-                    vr,
-                    c_rho + gas[j, 3],
-                    sound + gas[j, 4],
-                    rho + gas[j, 5],
-                    limiter + gas[j, 7],
-                    per_h,
-                    gas[j, 6],
+                    r, vr, c_rho + gas[j, 3], sound + gas[j, 4], rho + gas[j, 5], limiter + gas[j, 7], per_h, gas[j, 6],
                     hubble,
                 )
                 ax += push * dx

@@ -87,11 +87,8 @@ def project(
 
 
 def _check(
-    positions: NDArray[np.float64],
-    support_radius: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    width: float,
-    pixels: int,
+    positions: NDArray[np.float64], support_radius: NDArray[np.float64], weights: NDArray[np.float64],
+    width: float, pixels: int,
 ) -> None:
     """Raise ValueError unless the arguments of `project` agree and are finite."""
     if positions.ndim != 2 or positions.shape[1] != 3:

@@ -1,8 +1,8 @@
 """From which side, how often, and in which split each cluster is observed.
 
-rotations: x' = R x, with R uniform on SO(3); the line of sight is z'
-sightlines: n_h per halo with sum over a bin of log10 M about constant     (Hsu et al. 2025, section 2.2)
-splits: by cluster, never by image, dealt out along the sorted masses
+    rotations: x' = R x, with R uniform on SO(3); the line of sight is z'
+    sightlines: n_h per halo with sum over a bin of log10 M about constant     (Hsu et al. 2025, section 2.2)
+    splits: by cluster, never by image, dealt out along the sorted masses
 """
 
 from __future__ import annotations

@@ -154,3 +154,5 @@ def _shift_phase(n: int, shift: float) -> torch.Tensor:
 
 def _at_sites(vector_modes: torch.Tensor) -> NDArray[np.float64]:
     return torch.stack([irfft(m) for m in vector_modes]).reshape(3, -1).T.numpy()
+
+

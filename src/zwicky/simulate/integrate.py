@@ -138,17 +138,8 @@ def begin(universe: Universe, a: float, positions: Tensor, momentum: Tensor, tra
     n = len(positions) // 2
     zero = torch.zeros(n, device=positions.device)
     state = State(
-        a,
-        0,
-        positions,
-        momentum,
-        torch.zeros_like(momentum),
-        zero + universe.h_limits[1],
-        zero.clone(),
-        zero.clone(),
-        zero + 1,
-        zero[:, None].repeat(1, 3),
-        zero + 1,
+        a, 0, positions, momentum, torch.zeros_like(momentum), zero + universe.h_limits[1],
+        zero.clone(), zero.clone(), zero + 1, zero[:, None].repeat(1, 3), zero + 1,
         zero[:, None][:, :0] if traits is None else traits,
     )
     for _ in range(6):
@@ -266,15 +257,8 @@ def _update_pressure(universe: Universe, state: State, cells: Cells) -> None:
     velocity = (state.momentum[-state.n_gas :][order].T / state.a).contiguous()
     alpha = state.limiter[order] * (model.viscosity if model.closure == "viscous" else 0.0)
     acceleration, limiter = sph.pressure_acceleration(
-        cells,
-        velocity,
-        universe.masses[1],
-        _specific_pressure(universe, state)[order],
-        state.density[order],
-        state.h[order],
-        universe.box,
-        state.a * float(universe.cosmology.E(state.a)),
-        alpha,
+        cells, velocity, universe.masses[1], _specific_pressure(universe, state)[order], state.density[order],
+        state.h[order], universe.box, state.a * float(universe.cosmology.E(state.a)), alpha,
     )
     state.pressure = cells.restore(acceleration)
     if model.balsara:

@@ -62,18 +62,10 @@ def write_snapshot(particles: Particles, path: str | Path, config: str | None = 
     with atomic_path(path) as part, h5py.File(part, "w") as f:
         counts = np.array([len(particles.gas), len(particles.dark_matter), 0, 0, 0, 0])
         f.create_group("Header").attrs.update(
-            NumPart_ThisFile=counts,
-            NumPart_Total=counts,
-            NumPart_Total_HighWord=np.zeros(6, int),
-            MassTable=np.zeros(6),
-            Time=a,
-            Redshift=particles.redshift,
-            NumFilesPerSnapshot=1,
+            NumPart_ThisFile=counts, NumPart_Total=counts, NumPart_Total_HighWord=np.zeros(6, int),
+            MassTable=np.zeros(6), Time=a, Redshift=particles.redshift, NumFilesPerSnapshot=1,
             BoxSize=particles.box / _stored_unit("Coordinates", a, c.h),
-            Omega0=c.omega_m,
-            OmegaLambda=c.omega_l,
-            OmegaBaryon=c.omega_b,
-            HubbleParam=c.h,
+            Omega0=c.omega_m, OmegaLambda=c.omega_l, OmegaBaryon=c.omega_b, HubbleParam=c.h,
         )
         f.create_group("Cosmology").attrs.update(c.as_dict())
         f.create_group("Origin").attrs.update(particles.origin)
@@ -92,12 +84,8 @@ def _stored_unit(name: str, a: float, h: float) -> float:
 
 def _write_species(group: h5py.Group, species: Species, a: float, h: float) -> None:
     columns: dict[str, NDArray[np.floating] | None] = {
-        "Coordinates": species.positions,
-        "Velocities": species.velocities,
-        "Masses": species.masses,
-        "SmoothingLength": species.support_radius,
-        "Density": species.density,
-        "Temperature": species.temperature,
+        "Coordinates": species.positions, "Velocities": species.velocities, "Masses": species.masses,
+        "SmoothingLength": species.support_radius, "Density": species.density, "Temperature": species.temperature,
     }
     for name, values in columns.items():
         if values is not None:

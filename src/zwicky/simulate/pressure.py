@@ -281,16 +281,8 @@ def _halo_grid(cosmology: Cosmology, a: float) -> dict[str, NDArray[np.float64]]
 def concentration_200c(cosmology: Cosmology, m200c: NDArray[np.float64], a: float) -> NDArray[np.float64]:
     """c200c of Diemer & Kravtsov 2015 with the constants of Diemer & Joyce 2019, by colossus; m200c [Msun]."""
     c = cosmology
-    parameters = {
-        "flat": abs(c.omega_m + c.omega_l - 1) < 1e-12,
-        "H0": c.hubble0,
-        "Om0": c.omega_m,
-        "Ode0": c.omega_l,
-        "Ob0": c.omega_b,
-        "sigma8": c.sigma8,
-        "ns": c.n_s,
-        "relspecies": False,
-    }
+    parameters = {"flat": abs(c.omega_m + c.omega_l - 1) < 1e-12, "H0": c.hubble0, "Om0": c.omega_m, "Ode0": c.omega_l,
+                  "Ob0": c.omega_b, "sigma8": c.sigma8, "ns": c.n_s, "relspecies": False}
     if parameters["flat"]:
         del parameters["Ode0"]
     previous = colossus_cosmology.current_cosmo

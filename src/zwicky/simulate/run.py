@@ -196,9 +196,7 @@ def _log_line(universe: Universe, state: State, before: float) -> dict[str, Any]
     p = state.momentum.view(2, -1, 3).double()
     speed2 = p.square().sum(2)
     line: dict[str, Any] = {
-        "step": state.step,
-        "a": state.a,
-        "redshift": 1 / state.a - 1,
+        "step": state.step, "a": state.a, "redshift": 1 / state.a - 1,
         "kinetic": float(0.5 * (masses * speed2.sum(1)).sum() * (universe.cosmology.hubble0 / state.a) ** 2),
         "momentum": float((masses[:, None] * p.sum(1)).sum(0).norm() / (masses * speed2.sqrt().sum(1)).sum()),
     }
@@ -233,9 +231,7 @@ def to_particles(config: SimulationConfig, universe: Universe, state: State) -> 
     dark, gas = universe.masses
     h, density, temperature = (t.double().cpu().numpy() for t in (state.h, state.density, state.temperature))
     return Particles(
-        universe.box,
-        max(0.0, 1 / state.a - 1),
-        universe.cosmology,
+        universe.box, max(0.0, 1 / state.a - 1), universe.cosmology,
         Species(positions[:n], velocities[:n], np.full(n, dark), h_dark.double().cpu().numpy()),
         Species(positions[n:], velocities[n:], np.full(n, gas), h, density, temperature),
         {"simulation": f"zwicky n={config.n} box={config.box} Mpc/h seed={config.seed}"},

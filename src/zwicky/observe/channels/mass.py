@@ -1,6 +1,6 @@
 """Surface density of gas, dark matter or all matter, and the mean column that normalises it.
 
-Sigma_x = sum_i m_i w_i / area,     S_x = Sigma_x / (Omega_x rho_crit l)                (Hsu et al. 2025, eq. 3)
+    Sigma_x = sum_i m_i w_i / area,     S_x = Sigma_x / (Omega_x rho_crit l)                (Hsu et al. 2025, eq. 3)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Thermal Sunyaev-Zeldovich effect.
 
-y = sigma_T / (m_e c^2) int n_e k T dl,     S = T_cmb y                            (Hsu et al. 2025, eqs. 4 and 5)
+    y = sigma_T / (m_e c^2) int n_e k T dl,     S = T_cmb y                            (Hsu et al. 2025, eqs. 4 and 5)
 """
 
 from __future__ import annotations

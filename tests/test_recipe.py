@@ -21,11 +21,18 @@ MICRO = """
 [simulate]
 n = 16
 box = 50.0
-seeds = [1]
+seeds = [2]
 da = 0.1
 dlna = 0.2
 eta = 100.0
 mesh = 1
+
+[clusters]
+number = 1
+lowest = 2e14
+highest = 2e14
+spacing = 2.0
+seed = 5
 
 [halos]
 min_particles = 20
@@ -129,6 +136,9 @@ WRONG = {
     "clusters": ("[clusters]\nnumber = -1\n", r"\[clusters\]: need number"),
     "cluster": ("[clusters]\nmass = 1e14\n", r"\[clusters\] has an unknown setting 'mass'"),
     "light cluster": ("[clusters]\nnumber = 1\nlowest = 1e11\nhighest = 1e11\n", r"\[clusters\]: .*200 particles"),
+    "endless cluster": ("[clusters]\nnumber = 1\nhighest = inf\n", r"\[clusters\]: need number"),
+    "no spacing": ("[clusters]\nnumber = 1\nspacing = 1e-320\n", r"\[clusters\]: need a spacing"),
+    "box of clusters": ("[simulate]\nbox = 99.0\n[clusters]\nnumber = 1\n", r"\[simulate\] box does nothing"),
     "shared seed": ("[simulate]\nseed = 2\n[clusters]\nnumber = 1\nseed = 2\n", "share a seed"),
     "no blocks": ("[train]\nblocks = -1\n", "blocks"),
     "dropout": ("[train]\ndropout = 2.0\n", "dropout"),
@@ -179,9 +189,12 @@ def times(folder):
 
 def test_every_stage_runs_and_leaves_its_artefact(finished):
     folder, stages = finished
-    assert stages == ["simulate, seed 1", "halos, seed 1", "observe", "train", "evaluate"]
-    assert {p.name for p in (folder / "run").iterdir()} == {"recipe.toml", "simulation-1", "maps.h5", "model", "report"}
-    assert {p.name for p in (folder / "run" / "simulation-1").iterdir()} == {"snapshot.hdf5", "halos.hdf5", "log.jsonl"}
+    simulations = ["simulate, seed 2", "halos, seed 2", "plant, seed 5", "simulate, seed 5", "halos, seed 5"]
+    assert stages == [*simulations, "observe", "train", "evaluate"]
+    runs = {"simulation-2", "simulation-5"}
+    assert {p.name for p in (folder / "run").iterdir()} == {"recipe.toml", "maps.h5", "model", "report"} | runs
+    for run in runs:
+        assert {p.name for p in (folder / "run" / run).iterdir()} == {"snapshot.hdf5", "halos.hdf5", "log.jsonl"}
     assert {p.name for p in (folder / "run" / "report").iterdir()} >= {"metrics.json", "table1.md", "power.png"}
 
 
@@ -252,7 +265,7 @@ def tell(now, done, total, remark):
         os.kill(os.getpid(), signal.SIGKILL)
 recipe.run_recipe(sys.argv[1], sys.argv[2], progress=tell)
 """
-DEATHS = (("simulate", 300), ("halos", 2), ("observe", 4), ("train", 1), ("evaluate", 1))
+DEATHS = (("simulate", 300), ("halos", 2), ("plant", 1), ("observe", 4), ("train", 1), ("evaluate", 1))
 
 
 def test_killed_in_every_stage_ends_in_the_same_bits(finished, tmp_path):

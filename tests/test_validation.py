@@ -1,6 +1,8 @@
 """The validation scripts run, in small."""
 
 import importlib.util
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +10,15 @@ import numpy as np
 import pytest
 
 from zwicky.simulate.pressure import PressureModel
+from zwicky.simulate.run import SimulationConfig, simulate
 
 FOLDER = Path(__file__).parents[1] / "validation"
 
 
 def script(name):
     """A validation script as a module."""
+    if str(FOLDER) not in sys.path:
+        sys.path.insert(0, str(FOLDER))  # for what the scripts share
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -33,3 +38,72 @@ def test_gas_stays_in_equilibrium_with_the_viscous_closure_alone(closure):
         assert speed[:5].max() < 0.15
     else:
         assert density[1:3].min() > 1.4
+
+
+def nfw_radii(c, count, rng):
+    """Random r / R200c of an NFW halo of concentration c."""
+    x = np.linspace(1e-3, c, 20000)
+    mass = np.log1p(x) - x / (1 + x)
+    return np.interp(rng.uniform(0, mass[-1], count), mass, x) / c
+
+
+@pytest.mark.parametrize("c", [3.0, 6.0, 10.0])
+def test_concentration_is_that_of_the_mass_not_of_the_number_of_particles(c):
+    """Light gas, far flatter than the dark matter, hardly changes it."""
+    clusters, rng = script("clusters"), np.random.default_rng(1)
+    dark = nfw_radii(c, 40000, rng)
+    assert clusters.concentration(dark, np.ones(40000), 0.05) == pytest.approx(c, rel=0.05)
+    gas = rng.uniform(0, 1, 40000) ** (1 / 2)
+    both, mass = np.concatenate([dark, gas]), np.repeat([1.0, 0.01], 40000)
+    assert clusters.concentration(both, mass, 0.05) == pytest.approx(c, rel=0.08)
+
+
+def test_a_power_law_is_recovered_with_its_scatter():
+    clusters, rng = script("clusters"), np.random.default_rng(2)
+    mass = 10 ** rng.uniform(13.5, 15, 2000)
+    value = 3 * (mass / 1e14) ** 1.6 * 10 ** rng.normal(0, 0.1, 2000)
+    slope, error, scatter, height = clusters.straight_line(mass, value, rng)
+    assert slope == pytest.approx(1.6, abs=4 * error)
+    assert 0.002 < error < 0.01
+    assert scatter == pytest.approx(0.1, rel=0.06)
+    assert height == pytest.approx(np.log10(3) + 1.6 * np.log10(np.median(mass) / 1e14), abs=0.01)
+
+
+def test_a_profile_is_averaged_over_the_volume_of_a_shell():
+    clusters = script("clusters")
+    edges = clusters.EDGES
+    expected = 3 / 2 * np.diff(edges**2) / np.diff(edges**3)  # of 1 / r
+    np.testing.assert_allclose(clusters.mean_of_shells(lambda r: 1 / r), expected, rtol=1e-4)
+
+
+def test_axis_ratios_of_a_squeezed_shell():
+    """On a thin ellipsoidal shell with axes 1, 0.8, 0.6 the reduced tensor is rounder than the shell, in order."""
+    clusters, rng = script("clusters"), np.random.default_rng(3)
+    d = rng.normal(size=(50000, 3))
+    assert clusters.axis_ratios(d, np.ones(50000)) == pytest.approx([1, 1], abs=0.02)
+    shortest, middle = clusters.axis_ratios(d * [0.6, 1.0, 0.8], np.ones(50000))
+    assert 0.6 < shortest < 0.8 < middle < 1
+
+
+def test_ewald_sum_of_the_script_is_that_of_two_particles():
+    """Near each other they pull as Newton says; half a box apart along an axis not at all."""
+    force, mass = script("force"), np.array([1.0, 2.0])
+    near = force.ewald(np.array([[0.5, 0.5, 0.5], [0.51, 0.5, 0.5]]), mass, [0, 1], 1e-6)
+    assert near[0, 0] == pytest.approx(2 / 0.01**2, rel=1e-4)
+    np.testing.assert_allclose(mass @ near, 0, atol=1e-6 * near[0, 0])
+    far = force.ewald(np.array([[0.1, 0.5, 0.5], [0.6, 0.5, 0.5]]), mass, [0], 1e-6)
+    np.testing.assert_allclose(far, 0, atol=1e-6)
+
+
+def test_clusters_of_a_run_are_measured(tmp_path):
+    """A small planted cluster goes through the script: profiles near the model, a figure."""
+    config = SimulationConfig(n=16, box=34.0, seed=3, cluster=3e14, redshift_start=19.0, da=0.02, eta=0.5)
+    simulate(config, tmp_path / "run")
+    command = [sys.executable, str(FOLDER / "clusters.py"), str(tmp_path / "run"), "--min-mass", "5e13"]
+    done = subprocess.run([*command, "--figure", str(tmp_path / "figure.png")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    fraction = float(done.stdout.split("84%:")[1].split()[1])
+    assert 0.7 < fraction < 1.2
+    assert (tmp_path / "figure.png").stat().st_size > 10000
+    nothing = subprocess.run([*command[:-1], "1e17"], capture_output=True, text=True)
+    assert (nothing.returncode, nothing.stderr.strip()) == (1, "no halo lies between the masses.")

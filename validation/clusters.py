@@ -4,13 +4,13 @@
     python validation/clusters.py runs/laptop/simulation-* --against runs/planted/planted-* --min-mass 1e14
 
 Halos above --min-mass (M200m), the most massive of each run with --first. Prints the median and the 16 to 84% range, in
-shells of r / R500c, of P_th / P_DPP, of gas over dark matter and of matter over the NFW profile of Diemer & Joyce 2019;
+shells of r / R500c, of P_th / P_DPP, of gas over dark matter and of matter over the NFW profile of the model's c200c;
 and of the gas fraction inside R200m and the axis ratios of all matter inside R200c (square roots of the eigenvalues of
 the tensor of x_i x_j / r^2). Then slope, scatter and height at the middle mass of
 
     Y500 - M500c        thermal SZ signal of the sphere R500c, against the DPP (He et al. 2021)
     L_X - M500c         bolometric free-free luminosity of R500c, whole and without the core (0.15 R500c)
-    c200c - M200c       NFW fit from three softening lengths (at least 0.05 R200c) to R200c, against Diemer & Joyce 2019
+    c200c - M200c       NFW fit from three softening lengths (0.05 R200c at least) on, against Diemer & Kravtsov 2015
 
 beside those of model halos (hydrostatic gas in NFW halos) of the same masses. With --against, the medians of both sets
 of runs, with errors by bootstrap.
@@ -20,16 +20,16 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from common import COLOURS, centres_of, draw, matter, read_run
+from common import COLOURS, centres_of, config_of, draw, matter, read_run
 from scipy.optimize import minimize_scalar
 from scipy.spatial import cKDTree
 
 from zwicky.observe.emissivity import compton_y_weight, free_free_luminosity
-from zwicky.simulate.pressure import PressureModel, _halo_grid, concentration_200c, hydrostatic, pressure_500
-from zwicky.simulate.run import SimulationConfig
+from zwicky.simulate.pressure import _halo_grid, concentration_200c, hydrostatic, pressure_500
 from zwicky.units import K_B, M_PROTON, MPC, MSUN, MU
 
 EDGES = np.array([0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5])  # r / R500c
+FEWEST = 5  # halos for errors by bootstrap
 CORE = 0.15  # R500c, left out of the second luminosity
 MIDDLE = np.sqrt(EDGES[1:] * EDGES[:-1])
 RELATIONS = ("Y500", "L_X", "L_X no core", "c200c")
@@ -64,7 +64,7 @@ def measure(particles, halos, softening):
             "Y500": compton_y_weight(mass, temperature)[r < r500].sum() / 1e6,
             "L_X": luminosity[r < r500].sum(),
             "L_X no core": luminosity[(r < r500) & (r > CORE * r500)].sum(),
-            "c200c": concentration(r_all / r200, max(0.05, 3 * softening / r200)),
+            "c200c": concentration(r_all / r200, m[everything], max(0.05, 3 * softening / r200)),
             "b/a": axes[1],
             "c/a": axes[0],
         })  # fmt: skip
@@ -94,14 +94,19 @@ def nfw(x):
     return np.log1p(x) - x / (1 + x)
 
 
-def concentration(s, inner, bins=12):
-    """c of the NFW profile closest in ln rho to the particles at s = r / R200c, in shells from `inner` to 1."""
+def concentration(s, mass, inner, bins=12):
+    """c of the NFW profile closest in ln rho to the particles at s = r / R200c, in shells from `inner` to 1.
+
+    Shells weigh as the particles in them.
+    """
     edges = np.geomspace(inner, 1, bins + 1)
-    counts = np.histogram(s, edges)[0]
+    counts, inside = np.histogram(s, edges)[0], np.histogram(s, edges, weights=mass)[0]
+    if counts.min() == 0:
+        return np.nan
 
     def misfit(ln_c):
         c = np.exp(ln_c)
-        ratio = np.log(np.maximum(counts, 0.5) / np.diff(nfw(c * edges)))
+        ratio = np.log(inside / np.diff(nfw(c * edges)))
         return np.average((ratio - np.average(ratio, weights=counts)) ** 2, weights=counts)
 
     return np.exp(minimize_scalar(misfit, bounds=np.log((1, 40)), method="bounded").x)
@@ -130,30 +135,40 @@ def model_relations(model, cosmology, a):
 
 
 def straight_line(mass, value, rng):
-    """Slope with its bootstrap error, scatter [dex] and the value at the middle mass, of a power law."""
+    """Slope with its bootstrap error, scatter [dex] and log10 of the value at the middle mass, of a power law."""
     x, y = np.log10(mass), np.log10(value)
     pivot = np.median(x)
     slope, height = np.polyfit(x - pivot, y, 1)
     picks = rng.integers(0, len(x), (400, len(x)))
     slopes = [np.polyfit(x[i] - pivot, y[i], 1)[0] for i in picks if np.ptp(x[i]) > 0]
-    return slope, np.std(slopes), np.std(y - slope * (x - pivot) - height), height
+    rest = y - slope * (x - pivot) - height
+    return slope, np.std(slopes), np.sqrt((rest**2).sum() / (len(x) - 2)), height
 
 
 def measure_all(folders, o):
-    """`measure` of the chosen halos of all runs, their M500c and M200c, and the last run."""
-    tables, masses = [], []
-    for folder in folders:
+    """`measure` of the chosen halos of all runs, their M500c and M200c, and the configuration of the runs."""
+    tables, masses, configs = [], [], [config_of(folder) for folder in folders]
+    config = configs[0]
+    if any((c.pressure, c.cosmology, c.redshift_end) != (config.pressure, config.cosmology, config.redshift_end)
+           for c in configs):  # fmt: skip
+        raise SystemExit("the runs differ in pressure, cosmology or redshift.")
+    for folder, c in zip(folders, configs, strict=True):
         particles, halos = read_run(folder)
         halos = halos[(halos["m200m"] > o.min_mass) & (halos["m200m"] < o.max_mass)][: o.first]
         if len(halos):
-            spacing = particles.box / round(len(particles.gas) ** (1 / 3))
-            tables.append(measure(particles, halos, o.softening * spacing))
+            tables.append(measure(particles, halos, c.softening * c.box_mpc / c.n))
             masses.append(np.stack([np.asarray(halos[m]) for m in ("m500c", "m200c")]))
+    if not tables:
+        raise SystemExit("no halo lies between the masses.")
     found = {k: np.concatenate([t[k] for t in tables]) for k in tables[0]}
-    fine = np.geomspace(EDGES[:-1], EDGES[1:], 101)  # the model averaged over the volume of a shell, as particles are
-    model = np.trapezoid(PressureModel().universal(fine) * fine**3, np.log(fine), axis=0) / (np.diff(EDGES**3) / 3)
-    found["pressure"] /= model
-    return found, *np.concatenate(masses, axis=1), particles
+    found["pressure"] /= mean_of_shells(config.pressure.universal)
+    return found, *np.concatenate(masses, axis=1), config
+
+
+def mean_of_shells(profile):
+    """A profile of r / R500c averaged over the volume of each shell, as particles are."""
+    fine = np.geomspace(EDGES[:-1], EDGES[1:], 101)
+    return np.trapezoid(profile(fine) * fine**3, np.log(fine), axis=0) / (np.diff(EDGES**3) / 3)
 
 
 def print_bands(found):
@@ -174,8 +189,9 @@ def print_relations(found, m500c, m200c, relations):
     rng = np.random.default_rng(0)
     print("relation        slope  +-      scatter [dex]   model's slope   height over model's")
     for name in RELATIONS:
-        mass = m200c if name == "c200c" else m500c
-        slope, error, scatter, height = straight_line(mass, found[name], rng)
+        good = np.isfinite(found[name])
+        mass, value = (m200c if name == "c200c" else m500c)[good], found[name][good]
+        slope, error, scatter, height = straight_line(mass, value, rng)
         expected = straight_line(mass, relations[name](mass), rng)
         ratio = 10 ** (height - expected[3])
         print(f"{name:14s} {slope:6.3f}  {error:.3f} {scatter:14.3f} {expected[0]:15.3f} {ratio:17.3f}")
@@ -192,8 +208,8 @@ def print_comparison(first, second, masses, relations):
             if name in relations:
                 values = values / relations[name](m200c if name == "c200c" else m500c)
             values = values.reshape(len(values), -1)
-            picks = np.median(values[rng.integers(0, len(values), (400, len(values)))], axis=1)
-            columns.append((np.median(values, axis=0), picks.std(axis=0)))
+            picks = np.nanmedian(values[rng.integers(0, len(values), (400, len(values)))], axis=1)
+            columns.append((np.nanmedian(values, axis=0), picks.std(axis=0)))
         for i, label in enumerate(f"{name} at {x:.2f}" for x in MIDDLE) if len(columns[0][0]) > 1 else [(0, name)]:
             (x, dx), (y, dy) = ((m[i], e[i]) for m, e in columns)
             print(f"{label:18s} {x:6.3f} +- {dx:.3f}   {y:6.3f} +- {dy:.3f}   {(y - x) / np.hypot(dx, dy):+5.1f} sigma")
@@ -207,19 +223,18 @@ def main():
     parser.add_argument("--min-mass", type=float, default=1e14, help="least M200m [Msun]")
     parser.add_argument("--max-mass", type=float, default=np.inf)
     parser.add_argument("--first", type=int, help="only so many of the most massive halos of a run")
-    parser.add_argument(
-        "--softening", type=float, default=SimulationConfig().softening, help="in mean particle spacings"
-    )
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
-    found, m500c, m200c, particles = measure_all(o.folders, o)
-    relations = model_relations(PressureModel(), particles.cosmology, particles.scale_factor)
+    found, m500c, m200c, config = measure_all(o.folders, o)
+    relations = model_relations(config.pressure, config.cosmology, 1 / (1 + config.redshift_end))
     print(f"{len(m500c)} halos, M500c {m500c.min():.2g} to {m500c.max():.2g} Msun")
     bands = print_bands(found)
-    if len(m500c) > 2:
+    if len(m500c) >= FEWEST:
         print_relations(found, m500c, m200c, relations)
     if o.against:
         other, *others, _ = measure_all(o.against, o)
+        if min(len(m500c), len(others[0])) < FEWEST:
+            raise SystemExit(f"a comparison needs {FEWEST} halos in both sets of runs.")
         print_comparison(found, other, ((m500c, m200c), others), relations)
 
     def profile(ax):

@@ -1,16 +1,20 @@
 """What the scripts of this folder share: a finished run with its halos, and the look of a figure."""
 
+import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from zwicky.evaluate.figures import COLOURS, STYLE, _figure, save
 from zwicky.halos import find_halos, read_halos, write_halos
+from zwicky.recipe import build
+from zwicky.simulate.run import SimulationConfig
 from zwicky.snapshots import read_snapshot
 
-__all__ = ["COLOURS", "centres_of", "draw", "matter", "read_run"]
+__all__ = ["COLOURS", "centres_of", "config_of", "draw", "matter", "read_run"]
 
 
 def read_run(folder, min_particles=200):
@@ -20,6 +24,12 @@ def read_run(folder, min_particles=200):
     if not path.exists():
         write_halos(find_halos(particles, min_particles=min_particles), path)
     return particles, read_halos(path)
+
+
+def config_of(folder):
+    """The configuration that a finished run was made with."""
+    with h5py.File(Path(folder) / "snapshot.hdf5") as f:
+        return build(SimulationConfig, json.loads(f["Config"].attrs["json"]), str(folder))
 
 
 def matter(particles):

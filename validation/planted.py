@@ -11,21 +11,19 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from common import COLOURS, centres_of, draw, read_run
+from common import COLOURS, draw, read_run
 
-from zwicky.plant import planted, smallest_side
+from zwicky.plant import planted, planted_halo, smallest_side
 from zwicky.simulate.run import SimulationConfig, simulate
 
 
 def planted_mass(folder, asked):
-    """M200m [Msun] of the most massive halo within a Lagrangian radius of the centre, and its f_gas over cosmic."""
+    """M200m [Msun] of the planted cluster, and its f_gas over cosmic."""
     particles, halos = read_run(folder)
-    place = centres_of(halos) - particles.box / 2
-    near = np.linalg.norm(place, axis=1) < particles.cosmology.lagrangian_radius(asked)
-    if not near.any():
+    which = planted_halo(particles, halos, asked)
+    if which is None:
         return np.nan, np.nan
-    best = halos[near][np.argmax(halos["m200m"][near])]
-    return float(best["m200m"]), float(best["fgas200m"]) / particles.cosmology.baryon_fraction
+    return float(halos["m200m"][which]), float(halos["fgas200m"][which]) / particles.cosmology.baryon_fraction
 
 
 def main():
@@ -47,6 +45,7 @@ def main():
         errors.append(np.log10(got / asked))
         dex = errors[-1]
         print(f"{asked:9.2e}  {n:5d} {config.box:11.1f} {got:13.2e} {dex:+12.3f} {gas:21.2f}", flush=True)
+    print(f"{np.isnan(errors).sum()} of {o.masses} clusters were not found")
     print(f"mean {np.nanmean(errors):+.3f}, rms {np.sqrt(np.nanmean(np.square(errors))):.3f} dex")
 
     def panel(ax):

@@ -3,34 +3,46 @@
 The height of a peak fixes the mass of its cluster to a factor of two only; how steeply the density falls around it, and
 the tides, decide as well. So the height is found by trial. The same modes are run with few, heavy particles, just
 enough to weigh the cluster, and gas without pressure, first with the height of `initial.collapse_threshold`, and the
-height is moved until M200m is what was asked for. A trial takes seconds.
+height is moved until M200m is what was asked for. In a box of four Lagrangian radii a trial takes seconds; its
+particles, and the time, grow with the volume of the box.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
+from astropy.table import Table
 from scipy.fft import next_fast_len
+from scipy.spatial import cKDTree
+from torch import Tensor
 
 from zwicky.cosmology import Cosmology
 from zwicky.halos import find_halos
-from zwicky.io import UserError, atomic_path, require_writable
+from zwicky.io import UserError, require_writable
 from zwicky.simulate.initial import coarser, collapse_threshold
 from zwicky.simulate.integrate import Steps, advance
 from zwicky.simulate.pressure import PressureModel
-from zwicky.simulate.run import SimulationConfig, first_modes, identity, state_of_modes, to_particles
+from zwicky.simulate.run import (
+    SimulationConfig,
+    first_modes,
+    require_possible,
+    state_of_modes,
+    stored_settings,
+    to_particles,
+)
+from zwicky.simulate.state import Particles
 
 PARTICLES = 500  # of each species in the cluster of a trial
 TRIALS = 8
 CLOSE = 0.03  # of log10(mass / asked), good enough
+FAR = 0.3  # no longer what was asked for
 SLOPE = 0.6  # dlog10(mass) / dheight, for the first steps
 LONGEST_MOVE = 0.4  # of the height
+LOWEST, HIGHEST = 0.3, 6.0  # of the height
 STEPS = Steps(dlna=0.1, da=0.02, eta=0.2)
 
 
@@ -41,72 +53,92 @@ def smallest_side(cosmology: Cosmology, mass: float, spacing: float) -> int:
 
 
 def planted(
-    config: SimulationConfig, folder: str | Path, progress: Callable[[int, int, str], None] | None = None
+    config: SimulationConfig,
+    folder: str | Path,
+    progress: Callable[[int, int, str], None] | None = None,
+    device: str = "cpu",
 ) -> SimulationConfig:
     """The configuration with the peak that its cluster needs; unchanged where there is no cluster or a peak is given.
 
-    The trials are kept in `folder`/peak.json and not repeated.
+    Where `folder` holds the run already, finished or not, its peak is taken.
 
     Args:
         progress: called as progress(trials done, most trials, remark).
 
     Raises:
-        UserError: the folder is that of another cluster, or cannot be written to.
+        UserError: the run is not possible here, the folder cannot be written to, or no peak makes such a cluster.
     """
     if not config.cluster or config.peak:
         return config
-    path = require_writable(Path(folder)) / "peak.json"
-    if path.exists():
-        kept = json.loads(path.read_text())
-        if kept["config"] != identity(config):
-            raise UserError(f"{path} belongs to a simulation with another configuration; choose another folder.")
-    else:
-        height, trials = peak_height(config, progress)
-        kept = {"config": identity(config), "peak": height, "trials": trials}
-        with atomic_path(path) as part:
-            part.write_text(json.dumps(kept) + "\n")
-    return replace(config, peak=kept["peak"])
+    kept = stored_settings(folder)
+    if kept is not None:
+        return replace(config, peak=kept.get("peak", 0.0))
+    require_possible(config, device)
+    require_writable(Path(folder))
+    return replace(config, peak=peak_height(config, progress, device))
 
 
 def peak_height(
-    config: SimulationConfig, progress: Callable[[int, int, str], None] | None = None
-) -> tuple[float, list[tuple[float, float]]]:
-    """The height closest to right, and all trials as (height, log10 of mass over that asked for)."""
+    config: SimulationConfig, progress: Callable[[int, int, str], None] | None = None, device: str = "cpu"
+) -> float:
+    """The height whose cluster is closest to the mass asked for.
+
+    Raises:
+        UserError: it is off by a factor of two.
+    """
     spacing = (config.cluster / config.cosmology.rho_mean / PARTICLES) ** (1 / 3)
     n = min(config.n, max(14, 2 * math.ceil(config.box_mpc / spacing / 2)))
     trial = replace(config, n=n, pressure=PressureModel(reionization=0.0))
-    modes = coarser(first_modes(replace(config, cluster=0.0)), n)
+    modes = coarser(first_modes(config), n)
     height = collapse_threshold(config.cosmology, config.cluster, 1 / (1 + config.redshift_end))
     tried: list[tuple[float, float]] = []
     for k in range(TRIALS):
-        mass = cluster_mass(replace(trial, peak=height), modes)
+        mass = cluster_mass(replace(trial, peak=height), modes, device)
         tried.append((height, math.log10(mass / config.cluster) if mass else -1.0))
         if progress:
-            progress(k + 1, TRIALS, f"{mass:.2g} Msun")
+            progress(k + 1, TRIALS, f"{mass:.2g} Msun with 2 x {n}^3 particles")
         if abs(tried[-1][1]) < CLOSE:
             break
         height = next_height(tried)
-    return min(tried, key=lambda t: abs(t[1]))[0], tried
+    best, error = min(tried, key=lambda t: abs(t[1]))
+    if abs(error) > FAR:
+        raise UserError(f"no peak makes a cluster of {config.cluster:.2g} Msun of these modes; choose another seed.")
+    return best
 
 
 def next_height(tried: list[tuple[float, float]]) -> float:
     """Between the closest heights that gave too little and too much, or a step towards the side not yet seen."""
     low = max((t for t in tried if t[1] < 0), default=None)
     high = min((t for t in tried if t[1] >= 0), default=None)
-    if low and high and low[0] < high[0]:
+    if low and high:
         share = -low[1] / (high[1] - low[1])
         return low[0] + min(max(share, 0.15), 0.85) * (high[0] - low[0])
     height, error = tried[-1]
-    return height + min(max(-error / SLOPE, -LONGEST_MOVE), LONGEST_MOVE)
+    return min(max(height + min(max(-error / SLOPE, -LONGEST_MOVE), LONGEST_MOVE), LOWEST), HIGHEST)
 
 
-def cluster_mass(config: SimulationConfig, modes: torch.Tensor) -> float:
-    """M200m [Msun] of the most massive halo within a Lagrangian radius of the centre of the box, 0 if there is none."""
-    universe = config.universe()
+def cluster_mass(config: SimulationConfig, modes: Tensor, device: str = "cpu") -> float:
+    """M200m [Msun] of the planted cluster of a run of these modes, 0 if there is none."""
+    universe = config.universe(device)
     state, end = state_of_modes(config, universe, modes), 1 / (1 + config.redshift_end)
     while state.a < end:
         advance(universe, state, STEPS.next(universe, state, end))
-    halos = find_halos(to_particles(config, universe, state), min_particles=100)
-    place = np.stack([halos[axis] for axis in "xyz"], 1) - config.box_mpc / 2
-    near = np.linalg.norm(place, axis=1) < config.cosmology.lagrangian_radius(config.cluster)
-    return float(np.max(halos["m200m"][near], initial=0.0))
+    particles = to_particles(config, universe, state)
+    halos = find_halos(particles, min_particles=100)
+    which = planted_halo(particles, halos, config.cluster)
+    return 0.0 if which is None else float(halos["m200m"][which])
+
+
+def planted_halo(particles: Particles, halos: Table, mass: float) -> int | None:
+    """Row of the planted cluster: the halo with most of the dark matter that started inside the Lagrangian radius.
+
+    None if no halo has any. It may have moved from the centre of the box by several Mpc. Dark matter must be in the
+    order of the lattice, as runs write it.
+    """
+    box, n = particles.box, round(len(particles.dark_matter) ** (1 / 3))
+    sites = np.indices((n, n, n)).reshape(3, -1).T * (box / n) - box / 2
+    started = np.linalg.norm(sites, axis=1) < particles.cosmology.lagrangian_radius(mass)
+    tree = cKDTree(particles.dark_matter.positions[started] % box, boxsize=box)
+    centres = np.stack([np.asarray(halos[axis]) for axis in "xyz"], 1) % box
+    inside = tree.query_ball_point(centres, np.asarray(halos["r200m"]) / particles.scale_factor, return_length=True)
+    return int(np.argmax(inside)) if np.any(inside) else None

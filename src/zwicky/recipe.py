@@ -52,8 +52,10 @@ class ClustersConfig:
     seed: int = 1000
 
     def __post_init__(self) -> None:
-        if self.number < 0 or self.seed < 0 or not (0 < self.lowest <= self.highest and self.spacing > 0):
-            raise ValueError("need number >= 0, seed >= 0, 0 < lowest <= highest and spacing > 0.")
+        if self.number < 0 or self.seed < 0 or not 0 < self.lowest <= self.highest <= 1e17:
+            raise ValueError("need number >= 0, seed >= 0 and 0 < lowest <= highest <= 1e17 Msun.")
+        if not 0.01 <= self.spacing <= 10:
+            raise ValueError("need a spacing from 0.01 to 10 Mpc/h.")
 
     def settings(self, cosmology: Cosmology) -> list[dict[str, Any]]:
         """n, box, cluster and seed of every simulation; the masses are the middles of equal shares of the range."""
@@ -139,9 +141,12 @@ def _simulations(content: dict[str, Any], path: str) -> tuple[SimulationConfig, 
     if not isinstance(seeds, list) or not (seeds or clusters.number) or len({str(s) for s in seeds}) != len(seeds):
         raise UserError(f"{where} seeds must be a list of different numbers.")
     free = [build(SimulationConfig, {**section, "seed": seed}, where) for seed in seeds]
-    shared = {k: v for k, v in section.items() if k not in ("n", "box", "cluster", "peak")}
+    own = sorted({"n", "box", "cluster", "peak"} & set(section))
+    if not seeds and own:
+        raise UserError(f"{where} {own[0]} does nothing without seeds where [clusters] gives the boxes.")
+    shared = {k: v for k, v in section.items() if k not in own}
     cosmology = build(SimulationConfig, shared, where).cosmology
-    bound = [build(SimulationConfig, shared | own, f"{path}: [clusters]") for own in clusters.settings(cosmology)]
+    bound = [build(SimulationConfig, shared | each, f"{path}: [clusters]") for each in clusters.settings(cosmology)]
     if {c.seed for c in free} & {c.seed for c in bound}:
         raise UserError(f"{path}: [simulate] and [clusters] share a seed.")
     return (*free, *bound)
@@ -219,7 +224,8 @@ def run_recipe(path: str | Path, folder: str | Path, device: str = "cpu", progre
 def _simulate_stage(
     config: SimulationConfig, folder: Path, recipe: Recipe, device: str, tell: Callable[..., None]
 ) -> tuple[Path, Path]:
-    config = planted(config, folder, lambda done, most, mass: tell(f"plant, seed {config.seed}", done, most, mass))
+    stage = f"plant, seed {config.seed}"
+    config = planted(config, folder, lambda done, most, mass: tell(stage, done, most, mass), device)
     name = f"simulate, seed {config.seed}"
     snapshot = simulate(config, folder, lambda done, total, z: tell(name, done, total, f"z = {z:.2f}"), device=device)
     halos = folder / "halos.hdf5"

@@ -231,8 +231,8 @@ def test_overdensity_radius_encloses_the_overdensity_wanted():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"closure": "warm"}, {"p0": -1.0}, {"viscosity": float("nan")}, {"support": 1.5}, {"alpha": 0.0}, {"p0": float("inf")},
-     {"thermal_0": 2.0}, {"scatter": (0.1, -0.1, 0.0)}, {"scatter": (0.1,)}, {"scatter_length": 0.0}],
+    [{"closure": "warm"}, {"p0": -1.0}, {"viscosity": float("nan")}, {"alpha": 0.0}, {"p0": float("inf")},
+     {"support": 1.5}, {"thermal_0": 2.0}, {"scatter": (0.1, -0.1, 0.0)}, {"scatter": (0.1,)}, {"scatter_length": 0.0}],
 )
 def test_what_is_not_a_pressure_model_is_refused(wrong):
     with pytest.raises(ValueError, match=r"must be|must not be negative|scatter takes|needs thermal_0"):

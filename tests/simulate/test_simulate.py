@@ -176,3 +176,12 @@ def test_presets_have_one_mass_resolution():
     """The spacing of HYPER, 500/1024 Mpc/h, in every box."""
     for n, box in run.PRESETS.values():
         assert box / n == 500 / 1024
+
+
+def test_particles_faster_than_light_end_the_run(tmp_path):
+    """A viscosity far beyond what the sub-steps can follow."""
+    wild = PressureModel(viscosity=1000.0, balsara=False)
+    config = SimulationConfig(n=16, box=16.0, seed=1, redshift_end=1.0, da=0.05, dlna=0.2, eta=10.0, pressure=wild)
+    with pytest.raises(UserError, match="faster than light at z = "):
+        simulate(config, tmp_path)
+    assert not (tmp_path / "snapshot.hdf5").exists()

@@ -30,9 +30,11 @@ from zwicky.simulate.integrate import State, Steps, Universe, advance, begin, fi
 from zwicky.simulate.output import write_snapshot
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.state import Particles, Species
+from zwicky.units import C_CGS
 from zwicky.version import __version__
 
 PRESETS = {"n64": (64, 31.25), "n128": (128, 62.5), "n256": (256, 125.0), "n512": (512, 250.0), "n1024": (1024, 500.0)}
+C_KM_S = C_CGS / 1e5
 LOG_POWER = 0.1  # ln a between two power spectra in the log
 HIGH_PASS = 40.0  # wavelength [Mpc/h] beyond which psi is filtered out
 BYTES_PER_PARTICLE = 160  # peak of state, sorted copies and accelerations
@@ -147,7 +149,7 @@ def simulate(
 
     Raises:
         UserError: the run would not fit in memory, the device has no kernels, the folder holds another simulation, or
-            particles reach infinite speed.
+            particles become faster than light, because steps are too long.
     """
     folder = Path(folder)
     snapshot, checkpoint, log = (folder / name for name in ("snapshot.hdf5", "checkpoint.hdf5", "log.jsonl"))
@@ -156,12 +158,7 @@ def simulate(
             _require_same(config, folder / name)
         checkpoint.unlink(missing_ok=True)
         return snapshot
-    try:
-        kernels(torch.device(device))
-    except ImportError as error:
-        raise UserError(str(error)) from error
-    if not checkpoint.exists():
-        _require_memory(config, device)
+    require_possible(config, device)
     require_writable(folder)
     universe, outputs, first = config.universe(device), config.outputs, 1 / (1 + config.redshift_start)
     state = _load(config, checkpoint, device) if checkpoint.exists() else first_state(config, universe)
@@ -172,8 +169,8 @@ def simulate(
         target = min(a for a in outputs if a > before)
         advance(universe, state, config.steps.next(universe, state, target))
         line = _log_line(universe, state, before)
-        if not math.isfinite(line["kinetic"]):
-            raise UserError(f"the simulation became unstable at z = {1 / state.a - 1:.2f}; lower viscosity, eta or da.")
+        if not line["fastest"] < C_KM_S:
+            raise UserError(f"particles became faster than light at z = {1 / state.a - 1:.2f}; choose smaller steps.")
         append_jsonl(log, line)
         if progress:
             progress(round(1000 * (state.a - first) / (end - first)), 1000, 1 / state.a - 1)
@@ -191,13 +188,17 @@ def simulate(
 
 
 def _log_line(universe: Universe, state: State, before: float) -> dict[str, Any]:
-    """Kinetic energy [Msun (km/s)^2] and total momentum over its sum of moduli; now and then potential and power."""
+    """Kinetic energy [Msun (km/s)^2], total momentum over its sum of moduli and the greatest speed [km/s].
+
+    Now and then the potential energy and the power spectra.
+    """
     masses = torch.tensor(universe.masses, dtype=torch.float64, device=state.fixed.device)
     p = state.momentum.view(2, -1, 3).double()
     speed2 = p.square().sum(2)
     line: dict[str, Any] = {
         "step": state.step, "a": state.a, "redshift": 1 / state.a - 1,
         "kinetic": float(0.5 * (masses * speed2.sum(1)).sum() * (universe.cosmology.hubble0 / state.a) ** 2),
+        "fastest": float(speed2.max().sqrt()) * universe.cosmology.hubble0 / state.a,
         "momentum": float((masses[:, None] * p.sum(1)).sum(0).norm() / (masses * speed2.sqrt().sum(1)).sum()),
     }
     if math.floor(math.log(state.a) / LOG_POWER) > math.floor(math.log(before) / LOG_POWER):
@@ -263,7 +264,12 @@ def state_of_modes(config: SimulationConfig, universe: Universe, modes: Tensor) 
     return begin(universe, a, fixed, torch.from_numpy(momenta).to(device, torch.float32), traits)
 
 
-def _require_memory(config: SimulationConfig, device: str) -> None:
+def require_possible(config: SimulationConfig, device: str) -> None:
+    """Refuse a device without kernels, and a run that would not fit in memory, by a UserError."""
+    try:
+        kernels(torch.device(device))
+    except ImportError as error:
+        raise UserError(str(error)) from error
     available = torch.cuda.mem_get_info()[0] if device == "cuda" else _available_memory()
     if available is not None and config.memory > available:
         raise UserError(
@@ -286,12 +292,23 @@ def identity(config: SimulationConfig) -> str:
     return json.dumps(asdict(config), sort_keys=True)
 
 
-def _require_same(config: SimulationConfig, path: Path) -> None:
+def stored_settings(folder: str | Path) -> dict[str, Any] | None:
+    """Settings of the run in a folder, from its snapshot or its checkpoint; None where there is neither."""
+    paths = (Path(folder) / name for name in ("snapshot.hdf5", "checkpoint.hdf5"))
+    path = next((p for p in paths if p.exists()), None)
+    return None if path is None else json.loads(_stored_identity(path) or "{}")
+
+
+def _stored_identity(path: Path) -> str | None:
     try:
         with h5py.File(path) as f:
-            found = f["Config"].attrs["json"] if "Config" in f else f.attrs.get("config")
+            return f["Config"].attrs["json"] if "Config" in f else f.attrs.get("config")
     except (OSError, KeyError) as error:
         raise UserError(f"{path} is not a file of this package or is damaged; move it away.") from error
+
+
+def _require_same(config: SimulationConfig, path: Path) -> None:
+    found = _stored_identity(path)
     if found != identity(config):
         raise UserError(f"{path} belongs to a simulation with another configuration; choose another folder.")
 

@@ -288,6 +288,25 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(zwicky, outside, 
     assert tree(tmp_path) == before
 
 
+def test_a_planted_cluster_is_simulated_with_the_peak_that_was_found(zwicky, tmp_path, monkeypatch):
+    """The second call finds the run done and seeks no peak."""
+    def found(config, progress, device):
+        progress(1, 8, "3e14 Msun")
+        return 1.9
+
+    monkeypatch.setattr("zwicky.plant.peak_height", found)
+    line = ("simulate", "--particles", 16, "--box", 34, "--cluster", 3e14, "--redshift", 15, "--out", tmp_path / "run")
+    status, out, err = zwicky(*line)
+    assert (status, out.strip()) == (0, str(tmp_path / "run" / "snapshot.hdf5"))
+    assert "simulate, 0.6 GB" in err
+    assert "plant: 1/8 3e14 Msun" in err
+    with h5py.File(tmp_path / "run" / "snapshot.hdf5") as f:
+        config = json.loads(f["Config"].attrs["json"])
+    assert (config["cluster"], config["peak"]) == (3e14, 1.9)
+    monkeypatch.setattr("zwicky.plant.peak_height", None)
+    assert zwicky(*line)[0] == 0
+
+
 def test_train_and_evaluate(zwicky, map_file, tmp_path):
     model, report = tmp_path / "model", tmp_path / "report"
     assert zwicky("train", map_file, "--steps", 1, "--batch", 1, "--out", model)[0] == 0

@@ -154,13 +154,11 @@ def simulate(
         )
     if dry_run:
         return _show(asdict(config) | {"memory [GB]": round(config.memory / 1e9, 1)})
-    about = f"{config.box:g} Mpc/h, about {config.memory / 1e9:.1f} GB of memory"
-    err.print(f"2 x {config.n}^3 particles in {about}", highlight=False)
-    place = choose_device(device).type
+    place, stage = choose_device(device).type, f"simulate, {config.memory / 1e9:.1f} GB"
     with _user_errors(), _bars() as tell:
         config = planted(config, out_folder, lambda done, most, mass: tell("plant", done, most, mass), place)
         path = run(
-            config, out_folder, lambda done, total, z: tell("simulate", done, total, f"z = {z:.2f}"), device=place
+            config, out_folder, lambda done, total, z: tell(stage, done, total, f"z = {z:.2f}"), device=place
         )
     out.print(f"{path}", highlight=False)
 

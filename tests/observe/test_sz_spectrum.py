@@ -44,7 +44,7 @@ def test_hot_electrons_have_the_spectrum_of_an_independent_calculation(kev, expe
 
 
 def test_first_order_correction_is_that_of_itoh():
-    """Itoh, Kohyama & Nozawa 1998, eq. 2.27: Y1 / Y0 at low frequency is -17/10, so that dI / y is 1 - 17/10 theta."""
+    """Itoh, Kohyama & Nozawa 1998: Y1 / Y0 at low frequency is -17/10, so that dI / y is 1 - 17/10 theta."""
     theta = 2.0 / 510.99895
     assert ratio(2.0, 2.0)[0] == pytest.approx(1 - 1.7 * theta, abs=3 * theta**2)
 

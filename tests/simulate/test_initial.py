@@ -111,7 +111,7 @@ def test_a_planted_peak_has_its_height_and_no_slope_at_the_centre(n):
 
 
 def test_collapse_threshold_is_that_of_sheth_mo_and_tormen():
-    """Their eq. 3 with nu = delta_c / sigma: beta = 0.47, gamma = 0.615; spherical collapse for the rarest."""
+    """Their barrier with nu = delta_c / sigma: beta = 0.47, gamma = 0.615; spherical collapse for the rarest."""
     for mass, a in ((1e14, 1.0), (1e15, 0.5)):
         nu = 1.686 / COSMOLOGY.sigma(mass, a)
         assert collapse_threshold(COSMOLOGY, mass, a) == pytest.approx(1.686 * (1 + 0.47 * nu ** (-2 * 0.615)))

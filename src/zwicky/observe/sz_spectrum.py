@@ -5,7 +5,7 @@
     dI / y = (1 / theta) int dp f(p) int dt P(t; p) [I0(x / t) - I0(x)]                             any theta
 
 P(t; p) is the probability that a photon of an isotropic field leaves an electron of momentum p m_e c with t times its
-frequency, |ln t| <= 2 asinh p, and f the distribution of Maxwell and Juettner (Ensslin & Kaiser 2000, eqs. 20 to 24):
+frequency, |ln t| <= 2 asinh p, and f the distribution of Maxwell and Juettner (Ensslin & Kaiser 2000):
 
     P(t; p) = -3 |1 - t| / (32 p^6 t) [1 + (10 + 8 p^2 + 4 p^4) t + t^2]
               + 3 (1 + t) / (8 p^5) [(3 + 3 p^2 + p^4) / (1 + p^2)^(1/2) - (3 + 2 p^2) / (2 p) (2 asinh p - |ln t|)]

@@ -92,7 +92,7 @@ def plant_cluster(
 def collapse_threshold(cosmology: Cosmology, mass: float, a: float) -> float:
     """Linear density contrast at a of what has become a halo of M200m = mass [Msun] by then.
 
-    1.686 (1 + 0.47 (sigma / 1.686)^1.23), because tides hold light halos up (Sheth, Mo & Tormen 2001, eq. 3).
+    1.686 (1 + 0.47 (sigma / 1.686)^1.23), because tides hold light halos up (Sheth, Mo & Tormen 2001).
     """
     return SPHERICAL * (1 + 0.47 * (cosmology.sigma(mass, a) / SPHERICAL) ** 1.23)
 

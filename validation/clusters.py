@@ -20,12 +20,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from common import COLOURS, centres_of, config_of, draw, matter, read_run
+from common import COLOURS, config_of, draw, matter, read_run
 from scipy.optimize import minimize_scalar
 from scipy.spatial import cKDTree
 
+from zwicky.halos import _offset, halo_centres
 from zwicky.observe.emissivity import compton_y_weight, free_free_luminosity
-from zwicky.simulate.pressure import _halo_grid, concentration_200c, hydrostatic, pressure_500
+from zwicky.simulate.pressure import _halo_grid, _nfw_mass, concentration_200c, hydrostatic, pressure_500
 from zwicky.units import K_B, M_PROTON, MPC, MSUN, MU
 
 EDGES = np.array([0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5])  # r / R500c
@@ -39,27 +40,27 @@ def measure(particles, halos, softening):
     """Profiles and integrals of every halo, a dictionary of arrays."""
     c, a = particles.cosmology, particles.scale_factor
     (x, m), gas = matter(particles), particles.gas
-    trees = {"gas": cKDTree(gas.positions % particles.box, boxsize=particles.box)}
-    trees["all"] = cKDTree(x % particles.box, boxsize=particles.box)
+    tree = cKDTree(x % particles.box, boxsize=particles.box)
     cosmic = c.baryon_fraction / (1 - c.baryon_fraction)
+    concentrations = concentration_200c(c, np.asarray(halos["m200c"]), a)
     found = []
-    for halo, centre in zip(halos, centres_of(halos), strict=True):
+    for halo, centre, c200 in zip(halos, halo_centres(halos), concentrations, strict=True):
         r500, r200 = halo["r500c"] / a, halo["r200c"] / a
-        near, r = around(trees["gas"], gas.positions, centre, 1.5 * r500, particles.box)
-        everything, r_all = around(trees["all"], x, centre, max(1.5 * r500, r200), particles.box)
+        everything = np.sort(tree.query_ball_point(centre % particles.box, max(1.5 * r500, r200)))
+        d = _offset(x[everything], centre, particles.box)
+        r_all, is_gas = np.linalg.norm(d, axis=1), everything >= len(particles.dark_matter)
+        near, r = everything[is_gas] - len(particles.dark_matter), r_all[is_gas]
         mass, temperature = gas.masses[near], gas.temperature[near]
         luminosity = free_free_luminosity(mass, gas.density[near] / a**3, temperature)
         thermal = np.histogram(r / r500, EDGES, weights=mass * temperature)[0] * MSUN * K_B / (MU * M_PROTON)
         volume = 4 / 3 * np.pi * np.diff(EDGES**3) * (halo["r500c"] * MPC) ** 3
         gas_mass = np.histogram(r / r500, EDGES, weights=mass)[0]
         total_mass = np.histogram(r_all / r500, EDGES, weights=m[everything])[0]
-        c200 = concentration_200c(c, np.array([halo["m200c"]]), a)[0]
-        inside = r_all < r200
-        axes = axis_ratios(offsets(x[everything][inside], centre, particles.box), m[everything][inside])
+        axes = axis_ratios(d[r_all < r200], m[everything][r_all < r200])
         found.append({
             "pressure": thermal / volume / float(pressure_500(np.float64(halo["m500c"]), float(c.E(a)), c.h)),
             "gas": gas_mass / (total_mass - gas_mass) / cosmic,
-            "matter": total_mass / (halo["m200c"] * np.diff(nfw(c200 * EDGES * r500 / r200)) / nfw(c200)),
+            "matter": total_mass / (halo["m200c"] * np.diff(_nfw_mass(c200 * EDGES * r500 / r200)) / _nfw_mass(c200)),
             "f_gas": halo["fgas200m"] / c.baryon_fraction,
             "Y500": compton_y_weight(mass, temperature)[r < r500].sum() / 1e6,
             "L_X": luminosity[r < r500].sum(),
@@ -71,27 +72,11 @@ def measure(particles, halos, softening):
     return {k: np.array([f[k] for f in found]) for k in found[0]}
 
 
-def offsets(x, centre, box):
-    """Nearest-image vectors from the centre."""
-    return x - centre - box * np.round((x - centre) / box)
-
-
-def around(tree, x, centre, radius, box):
-    """Indices within the radius, and their distances."""
-    index = np.sort(tree.query_ball_point(centre % box, radius))
-    return index, np.linalg.norm(offsets(x[index], centre, box), axis=1)
-
-
 def axis_ratios(d, mass):
     """c/a and b/a of the ellipsoid of the reduced tensor of inertia."""
     tensor = np.einsum("p,pi,pj->ij", mass / (d**2).sum(1).clip(1e-12), d, d)
     axes = np.sqrt(np.linalg.eigvalsh(tensor))
     return axes[:2] / axes[2]
-
-
-def nfw(x):
-    """Mass of an NFW halo inside x scale radii, in 4 pi rho_s r_s^3."""
-    return np.log1p(x) - x / (1 + x)
 
 
 def concentration(s, mass, inner, bins=12):
@@ -106,7 +91,7 @@ def concentration(s, mass, inner, bins=12):
 
     def misfit(ln_c):
         c = np.exp(ln_c)
-        ratio = np.log(inside / np.diff(nfw(c * edges)))
+        ratio = np.log(inside / np.diff(_nfw_mass(c * edges)))
         return np.average((ratio - np.average(ratio, weights=counts)) ** 2, weights=counts)
 
     return np.exp(minimize_scalar(misfit, bounds=np.log((1, 40)), method="bounded").x)
@@ -226,7 +211,7 @@ def main():
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
     found, m500c, m200c, config = measure_all(o.folders, o)
-    relations = model_relations(config.pressure, config.cosmology, 1 / (1 + config.redshift_end))
+    relations = model_relations(config.pressure, config.cosmology, config.a_end)
     print(f"{len(m500c)} halos, M500c {m500c.min():.2g} to {m500c.max():.2g} Msun")
     bands = print_bands(found)
     if len(m500c) >= FEWEST:

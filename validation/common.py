@@ -14,7 +14,7 @@ from zwicky.recipe import build
 from zwicky.simulate.run import SimulationConfig
 from zwicky.snapshots import read_snapshot
 
-__all__ = ["COLOURS", "centres_of", "config_of", "draw", "matter", "read_run"]
+__all__ = ["COLOURS", "config_of", "draw", "matter", "read_run"]
 
 
 def read_run(folder, min_particles=200):
@@ -36,11 +36,6 @@ def matter(particles):
     """Positions and masses of all matter."""
     species = (particles.dark_matter, particles.gas)
     return np.concatenate([s.positions for s in species]), np.concatenate([s.masses for s in species])
-
-
-def centres_of(halos):
-    """Positions (H, 3) [Mpc, comoving]."""
-    return np.stack([np.asarray(halos[axis]) for axis in "xyz"], 1)
 
 
 def draw(path, panels, size=(4.6, 3.6)):

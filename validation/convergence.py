@@ -10,10 +10,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from common import COLOURS, centres_of, draw, matter, read_run
+from common import COLOURS, draw, matter, read_run
 from scipy.spatial import cKDTree
 
 from zwicky.grid import density_contrast, power_spectrum
+from zwicky.halos import halo_centres
 from zwicky.simulate.run import SimulationConfig, simulate
 
 RADII = np.array([1, 2, 3, 4, 6, 8, 12, 16])  # softening lengths
@@ -48,10 +49,11 @@ def main():
         print(f"{name}: {steps} steps, {len(runs[name][1])} halos")
     (coarse, found), (fine, reference) = runs["coarse"], runs["fine"]
     reference = reference[: o.halos]
-    distance, index = cKDTree(centres_of(found), boxsize=coarse.box).query(centres_of(reference))
+    distance, index = cKDTree(halo_centres(found), boxsize=coarse.box).query(halo_centres(reference))
     same = (distance < 0.3 * reference["r200m"]) & (np.abs(np.log(found["m200m"][index] / reference["m200m"])) < 0.3)
     radii = RADII * config.softening * config.box_mpc / config.n
-    ratio = enclosed(coarse, centres_of(found[index[same]]), radii) / enclosed(fine, centres_of(reference[same]), radii)
+    ratio = enclosed(coarse, halo_centres(found[index[same]]), radii)
+    ratio /= enclosed(fine, halo_centres(reference[same]), radii)
     print(f"{same.sum()} halos of {len(reference)} are in both")
     print("r / epsilon     ", *(f"{r:6d}" for r in RADII))
     low, median, high = np.percentile(ratio, (16, 50, 84), axis=0)

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import matter
+from common import config_of, matter
 from scipy.special import erfc
 
 from zwicky.grid import to_fixed
 from zwicky.simulate.gravity import SOFTENING_PER_EPSILON
 from zwicky.simulate.integrate import particle_masses
-from zwicky.simulate.run import SimulationConfig
 from zwicky.snapshots import read_snapshot
 
 ALPHA = 9.0  # Ewald's parameter times the side of the box
@@ -61,14 +60,14 @@ def main():
     p = read_snapshot(o.folder / "snapshot.hdf5")
     x, mass = matter(p)
     c = p.cosmology
-    universe = SimulationConfig(n=round(len(p.gas) ** (1 / 3)), box=p.box * c.h, cosmology=c).universe()
+    universe = config_of(o.folder).universe()
     solver = universe.solver
     cells = solver.sort(torch.from_numpy(to_fixed(x, p.box)))
     nothing = torch.zeros(len(x), dtype=torch.bool)
     found = cells.restore(solver.fields(cells, particle_masses(universe, cells), nothing)[0]).double().numpy()
     rng = np.random.default_rng(0)
-    density = np.concatenate([p.dark_matter.support_radius, p.gas.support_radius])
-    dense = np.flatnonzero(density < np.quantile(density, 0.1))
+    support = np.concatenate([p.dark_matter.support_radius, p.gas.support_radius])
+    dense = np.flatnonzero(support < np.quantile(support, 0.1))
     for name, choice in (("all", np.arange(len(x))), ("densest tenth", dense)):
         index = rng.choice(choice, o.particles, replace=False)
         newton = 1.5 * c.omega_m / (4 * np.pi * c.rho_mean)

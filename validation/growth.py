@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from zwicky.cosmology import Cosmology
-from zwicky.grid import density_contrast, from_fixed, rfft, wavenumbers
+from zwicky.grid import density_contrast, from_fixed, pcs_window, rfft, wavenumbers
 from zwicky.simulate.integrate import advance
 from zwicky.simulate.run import SimulationConfig, first_state
 
@@ -23,9 +23,9 @@ def long_modes(fixed, box, below, n=64):
     delta = rfft(torch.from_numpy(density_contrast(from_fixed(fixed.numpy(), box), box, n))).numpy()
     m = [np.asarray(k) * box / (2 * np.pi) for k in wavenumbers(n, box)]
     size = np.sqrt(m[0] ** 2 + m[1] ** 2 + m[2] ** 2)
-    window = np.prod([np.sinc(mi / n) for mi in np.broadcast_arrays(*m)], axis=0) ** 4
+    wx, wy, wz = (np.asarray(w) for w in pcs_window(n))
     chosen = (size > 0) & (size < below)
-    return (delta / window)[chosen]
+    return (delta / (wx * wy * wz))[chosen]
 
 
 def main():

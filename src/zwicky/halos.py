@@ -186,6 +186,11 @@ def _as_table(found: list[dict[str, float]], particles: Particles) -> Table:
     return table
 
 
+def halo_centres(halos: Table) -> NDArray[np.float64]:
+    """Positions of the halos of a table (H, 3) [Mpc, comoving]."""
+    return np.stack([np.asarray(halos[axis]) for axis in "xyz"], 1)
+
+
 def write_halos(halos: Table, path: str | Path) -> None:
     """Write the table as HDF5: one data set a column, with its unit."""
     with atomic_path(path) as part, h5py.File(part, "w") as f:

@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from zwicky.cosmology import Cosmology
-from zwicky.halos import find_halos
+from zwicky.halos import find_halos, halo_centres
 from zwicky.io import UserError, require_writable
 from zwicky.simulate.initial import coarser, collapse_threshold
 from zwicky.simulate.integrate import Steps, advance
@@ -90,7 +90,7 @@ def peak_height(
     n = min(config.n, max(14, 2 * math.ceil(config.box_mpc / spacing / 2)))
     trial = replace(config, n=n, pressure=PressureModel(reionization=0.0))
     modes = coarser(first_modes(config), n)
-    height = collapse_threshold(config.cosmology, config.cluster, 1 / (1 + config.redshift_end))
+    height = collapse_threshold(config.cosmology, config.cluster, config.a_end)
     tried: list[tuple[float, float]] = []
     for k in range(TRIALS):
         mass = cluster_mass(replace(trial, peak=height), modes, device)
@@ -120,7 +120,7 @@ def next_height(tried: list[tuple[float, float]]) -> float:
 def cluster_mass(config: SimulationConfig, modes: Tensor, device: str = "cpu") -> float:
     """M200m [Msun] of the planted cluster of a run of these modes, 0 if there is none."""
     universe = config.universe(device)
-    state, end = state_of_modes(config, universe, modes), 1 / (1 + config.redshift_end)
+    state, end = state_of_modes(config, universe, modes), config.a_end
     while state.a < end:
         advance(universe, state, STEPS.next(universe, state, end))
     particles = to_particles(config, universe, state)
@@ -139,6 +139,6 @@ def planted_halo(particles: Particles, halos: Table, mass: float) -> int | None:
     sites = np.indices((n, n, n)).reshape(3, -1).T * (box / n) - box / 2
     started = np.linalg.norm(sites, axis=1) < particles.cosmology.lagrangian_radius(mass)
     tree = cKDTree(particles.dark_matter.positions[started] % box, boxsize=box)
-    centres = np.stack([np.asarray(halos[axis]) for axis in "xyz"], 1) % box
-    inside = tree.query_ball_point(centres, np.asarray(halos["r200m"]) / particles.scale_factor, return_length=True)
+    radii = np.asarray(halos["r200m"]) / particles.scale_factor
+    inside = tree.query_ball_point(halo_centres(halos) % box, radii, return_length=True)
     return int(np.argmax(inside)) if np.any(inside) else None

@@ -16,6 +16,7 @@ from astropy import units as u
 
 G_CGS: float = const.G.cgs.value  # [cm^3 g^-1 s^-2]
 C_CGS: float = const.c.cgs.value  # [cm s^-1]
+H_PLANCK: float = const.h.cgs.value  # [erg s]
 K_B: float = const.k_B.cgs.value  # [erg K^-1]
 M_PROTON: float = const.m_p.cgs.value  # [g]
 M_ELECTRON: float = const.m_e.cgs.value  # [g]

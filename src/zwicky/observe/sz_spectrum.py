@@ -16,11 +16,10 @@ Intensities are in units of 2 (k T_cmb)^3 / (h c)^2.
 from __future__ import annotations
 
 import numpy as np
-from astropy import constants
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import kve
 
-from zwicky.units import C_CGS, K_B, KEV, M_ELECTRON, T_CMB
+from zwicky.units import C_CGS, H_PLANCK, K_B, KEV, M_ELECTRON, T_CMB
 
 REST_ENERGY = M_ELECTRON * C_CGS**2 / KEV  # [keV]
 NODES = 96  # of each integral
@@ -28,7 +27,7 @@ NODES = 96  # of each integral
 
 def reduced_frequency(frequency_ghz: ArrayLike) -> NDArray[np.float64]:
     """x = h nu / (k T_cmb), any shape."""
-    return constants.h.cgs.value * np.asarray(frequency_ghz, dtype=float) * 1e9 / (K_B * T_CMB)
+    return H_PLANCK * np.asarray(frequency_ghz, dtype=float) * 1e9 / (K_B * T_CMB)
 
 
 def thermal_spectrum(frequency_ghz: ArrayLike) -> NDArray[np.float64]:

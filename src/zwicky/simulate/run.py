@@ -109,6 +109,16 @@ class SimulationConfig:
         return self.box / self.cosmology.h
 
     @property
+    def a_start(self) -> float:
+        """Scale factor at the start."""
+        return 1 / (1 + self.redshift_start)
+
+    @property
+    def a_end(self) -> float:
+        """Scale factor at the end."""
+        return 1 / (1 + self.redshift_end)
+
+    @property
     def memory(self) -> float:
         """Estimated peak memory [bytes]."""
         return 2 * self.n**3 * BYTES_PER_PARTICLE + (self.mesh * self.n) ** 3 * BYTES_PER_MESH_POINT + 6e8
@@ -160,7 +170,7 @@ def simulate(
         return snapshot
     require_possible(config, device)
     require_writable(folder)
-    universe, outputs, first = config.universe(device), config.outputs, 1 / (1 + config.redshift_start)
+    universe, outputs, first = config.universe(device), config.outputs, config.a_start
     state = _load(config, checkpoint, device) if checkpoint.exists() else first_state(config, universe)
     keep_jsonl_until(log, state.step)
     saved, cost, end = time.monotonic(), 0.0, max(outputs)
@@ -246,15 +256,15 @@ def first_state(config: SimulationConfig, universe: Universe) -> State:
 
 def first_modes(config: SimulationConfig) -> Tensor:
     """Modes of the linear density contrast at the start, without the planted cluster."""
-    a, rng = 1 / (1 + config.redshift_start), np.random.default_rng(config.seed)
-    return linear_modes(config.cosmology, config.box_mpc, config.n, a, rng, config.fixed_amplitude)
+    c, rng = config, np.random.default_rng(config.seed)
+    return linear_modes(c.cosmology, c.box_mpc, c.n, c.a_start, rng, c.fixed_amplitude)
 
 
 def state_of_modes(config: SimulationConfig, universe: Universe, modes: Tensor) -> State:
     """The state at the start: the cluster is planted, particles are displaced, gas gets its traits."""
-    a, a_end, device = 1 / (1 + config.redshift_start), 1 / (1 + config.redshift_end), universe.solver.device
+    a, device = config.a_start, universe.solver.device
     if config.cluster:
-        modes = plant_cluster(modes, config.cosmology, config.box_mpc, a, a_end, config.cluster, config.peak)
+        modes = plant_cluster(modes, config.cosmology, config.box_mpc, a, config.a_end, config.cluster, config.peak)
     positions, momenta = initial_conditions(config.cosmology, config.box_mpc, config.n, a, modes)
     fixed = torch.from_numpy(to_fixed(positions, config.box_mpc)).to(device)
     traits, model = None, config.pressure

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from zwicky.kernels import cpu
+from zwicky.kernels.split import FORCE, POTENTIAL, SCALAR
 from zwicky.kernels.threads import share_out
 
 SCRIPT = """
@@ -42,6 +44,38 @@ def test_freshly_compiled_kernels_equal_those_from_the_cache(tmp_path):
     assert len(set(fresh)) == 6
     assert run("2") == fresh
     assert run("1") == fresh
+
+
+@pytest.mark.parametrize("n", [4, 5, 7, 8])
+def test_gravity_equals_the_direct_sum_over_all_pairs(n):
+    """In double precision; one cell is full enough to be worked through in parts, and the box wraps."""
+    rng = np.random.default_rng(n)
+    turns = np.concatenate([rng.uniform(size=(400, 3)), 0.99 + 0.03 * rng.standard_normal((1500, 3))]) % 1
+    fixed = torch.from_numpy((turns * 2**32).astype(np.uint32).view(np.int32))
+    order, start = cpu.sort_cells(fixed, n)
+    x = fixed[order].T.contiguous()
+    m = torch.from_numpy(rng.uniform(0.5, 2.0, x.shape[1]).astype(np.float32))
+    wanted = torch.from_numpy(rng.uniform(size=x.shape[1]) < 0.3)
+    unit, h = n / 2**32, 0.1
+
+    d = (x[:, None, :] - x[:, :, None]).numpy().astype(np.float64) * unit
+    r2 = (d**2).sum(0)
+    r, q2, near = np.sqrt(np.maximum(r2, h * h)), r2 / h**2, r2 < h * h
+
+    def short(soft, power, long):
+        value = np.where(near, soft, r**-power) - np.polynomial.polynomial.polyval(r2, long)
+        return np.where((r2 < 1) & (r2 > 0), value, 0) * m.double().numpy()
+
+    force = (d * short((4.375 - 5.25 * q2 + 1.875 * q2**2) / h**3, 3, FORCE)).sum(2).T
+    square = short((3 - 3 * q2 + q2**2) / h**2, 2, SCALAR).sum(1)
+    inverse = short((2.1875 - 2.1875 * q2 + 1.3125 * q2**2 - 0.3125 * q2**3) / h, 1, POTENTIAL).sum(1)
+    found = cpu.gravity(x, m, wanted, start, n, unit, h * h).double().numpy()
+    potential = cpu.potential(x, m, start, n, unit, h * h).double().numpy()
+    strength = np.linalg.norm(force, axis=1)
+    assert np.abs(found[:, :3] - force).max() < 2e-6 * strength.max()
+    np.testing.assert_allclose(found[:, 3], np.where(wanted, square, 0), rtol=3e-6, atol=3e-6 * square.mean())
+    np.testing.assert_allclose(potential, inverse, rtol=3e-6, atol=3e-6 * inverse.mean())
+    assert np.linalg.norm((found[:, :3] * m.numpy()[:, None]).sum(0)) < 1e-7 * (m.numpy() * strength).sum()
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -2,10 +2,11 @@
 
 What is near the particles of a cell is copied once into buffers, without what is farther than the sum reaches. The loop
 over pairs then runs through contiguous numbers and is long enough for vectors. It divides without a check for zero
-(error_model="numpy") and slices from zero: an index that might be negative would turn loads into gathers. Sums run in
-an order that does not depend on the number of threads, so that results repeat to the bit. What the loops call is always
-inlined: a function that is not has two copies in a process that compiled it and one in a process that loads it from the
-cache, which fastmath may round differently.
+(error_model="numpy") and slices from zero: an index that might be negative would turn loads into gathers. Gravity takes
+each pair once, and full cells in parts, around which fewer particles are near. Sums run in an order that does not
+depend on the number of threads, so that results repeat to the bit. What the loops call is always inlined: a function
+that is not has two copies in a process that compiled it and one in a process that loads it from the cache, which
+fastmath may round differently.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from zwicky.kernels.pairs import equations
 from zwicky.kernels.threads import share_out
 
 MOST_RUNS = 250  # of particles that are neighbours in memory: rows of cells, each in two parts where it wraps
+VECTOR = 16  # particles that a vector instruction takes at once, at most
+FAR = np.float32(1e3)  # the place of a particle that is not there
+FEW, MOST_PARTS = 48, 6  # particles of a cell that are worked through together, and most parts of a cell along a side
 
 _inner = numba.njit(forceinline=True, fastmath=True, error_model="numpy")
 _loop = numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 
 _fast = equations(numba.njit(inline="always", fastmath=True, error_model="numpy"))
 _offset, _wendland, _pressure_pair = _fast.offset, _fast.wendland, _fast.pressure_pair
-_force_over_r, _short_inverse, _short_inverse_square = (
-    _fast.force_over_r, _fast.short_inverse, _fast.short_inverse_square
+_inverse, _force_over_r, _short_inverse, _short_inverse_square = (
+    _fast.inverse, _fast.force_over_r, _fast.short_inverse, _fast.short_inverse_square
 )  # fmt: skip
 _pcs_weights = equations(numba.njit).pcs_weights
 
@@ -123,44 +127,82 @@ def _gather(begin, end, position, mesh, out):
 
 
 @_inner
+def _add_runs(start, n, column, low, high, first, last, runs, total):
+    """Runs of particles in cells `low` to `high` (excluded) of a column, added to the others."""
+    base = column * n
+    for wrap in range(-n, n + 1, n):
+        lo, hi = max(low + wrap, 0), min(high + wrap, n)
+        if hi > lo and start[base + hi] > start[base + lo]:
+            first[runs], last[runs] = start[base + lo], start[base + hi]
+            total += last[runs] - first[runs]
+            runs += 1
+    return runs, total
+
+
+@_inner
 def _runs(start, n, column, iz, reach, first, last):
     """Runs of particles in the (2 reach + 1)^3 cells around cell (column, iz): how many runs, how many particles."""
     runs, total = 0, 0
     for a in range(-reach, reach + 1):
         for b in range(-reach, reach + 1):
-            base = ((column // n + a) % n * n + (column + b) % n) * n
-            for wrap in range(-n, n + 1, n):
-                lo, hi = max(iz - reach + wrap, 0), min(iz + reach + 1 + wrap, n)
-                if hi > lo and start[base + hi] > start[base + lo]:
-                    first[runs], last[runs] = start[base + lo], start[base + hi]
-                    total += last[runs] - first[runs]
-                    runs += 1
+            there = (column // n + a) % n * n + (column + b) % n
+            runs, total = _add_runs(start, n, there, iz - reach, iz + reach + 1, first, last, runs, total)
     return runs, total
 
 
 @_inner
-def _near(x, y, z, i0, i1, first, last, runs, unit, radius, index, place):
-    """Particles of the runs within `radius` of the box around particles i0..i1: their index, their place, their number.
+def _forward_runs(start, n, column, iz, first, last):
+    """Runs of particles in the 13 cells next to cell (column, iz) that come after it: each two are paired once."""
+    ix, iy = column // n, column % n
+    runs, total = _add_runs(start, n, column, iz + 1, iz + 2, first, last, 0, 0)
+    runs, total = _add_runs(start, n, ix * n + (iy + 1) % n, iz - 1, iz + 2, first, last, runs, total)
+    for b in range(-1, 2):
+        there = (ix + 1) % n * n + (iy + b) % n
+        runs, total = _add_runs(start, n, there, iz - 1, iz + 2, first, last, runs, total)
+    return runs, total
 
-    Places are relative to particle i0 and, like the radius, in the unit of `unit`.
-    """
-    f = np.float32
-    low = (f(0), f(0), f(0))
-    high = low
+
+@_inner
+def _corners(place, i0, i1):
+    """Lowest and highest corner of the box around places i0..i1."""
+    low = high = place[0, i0], place[1, i0], place[2, i0]
     for i in range(i0, i1):
-        d = (_offset(x[i], x[i0], unit), _offset(y[i], y[i0], unit), _offset(z[i], z[i0], unit))
-        low = (min(low[0], d[0]), min(low[1], d[1]), min(low[2], d[2]))
-        high = (max(high[0], d[0]), max(high[1], d[1]), max(high[2], d[2]))
-    count = 0
+        low = min(low[0], place[0, i]), min(low[1], place[1, i]), min(low[2], place[2, i])
+        high = max(high[0], place[0, i]), max(high[1], place[1, i]), max(high[2], place[2, i])
+    return low, high
+
+
+@_inner
+def _gap2(x, y, z, low, high):
+    """Squared distance of a place to a box."""
+    f = np.float32
+    ex = max(max(low[0] - x, x - high[0]), f(0))
+    ey = max(max(low[1] - y, y - high[1]), f(0))
+    ez = max(max(low[2] - z, z - high[2]), f(0))
+    return ex * ex + ey * ey + ez * ez
+
+
+@_inner
+def _place(x, y, z, first, last, origin, unit, index, place, count):
+    """Particles first..last: their index, and their place relative to particle `origin`; the new count."""
+    for j in range(first, last):
+        index[count] = j
+        place[0, count] = _offset(x[j], x[origin], unit)
+        place[1, count] = _offset(y[j], y[origin], unit)
+        place[2, count] = _offset(z[j], z[origin], unit)
+        count += 1
+    return count
+
+
+@_inner
+def _near(x, y, z, origin, low, high, first, last, runs, unit, radius, index, place, count):
+    """The same for the particles of the runs that are within `radius` of a box."""
     for k in range(runs):
         for j in range(first[k], last[k]):
-            dx, dy, dz = _offset(x[j], x[i0], unit), _offset(y[j], y[i0], unit), _offset(z[j], z[i0], unit)
-            ex = max(max(low[0] - dx, dx - high[0]), f(0))
-            ey = max(max(low[1] - dy, dy - high[1]), f(0))
-            ez = max(max(low[2] - dz, dz - high[2]), f(0))
+            dx, dy, dz = _offset(x[j], x[origin], unit), _offset(y[j], y[origin], unit), _offset(z[j], z[origin], unit)
             index[count] = j
             place[0, count], place[1, count], place[2, count] = dx, dy, dz
-            count += ex * ex + ey * ey + ez * ez < radius * radius
+            count += _gap2(dx, dy, dz, low, high) < radius * radius
     return count
 
 
@@ -172,98 +214,142 @@ def _buffers(rows, size=1024):
 
 @_inner
 def _collect(x, y, z, start, n, column, iz, reach, unit, radius, ends, index, near):
-    """`_near` of the particles of cell (column, iz): their index and place, in buffers that grow, and their number."""
+    """Particles within `radius` of those of cell (column, iz): index and place in buffers that grow, and number."""
     runs, total = _runs(start, n, column, iz, reach, ends[0], ends[1])
     if total >= len(index):
         _, index, near = _buffers(len(near), 2 * total)
     i0, i1 = start[column * n + iz], start[column * n + iz + 1]
-    return index, near, _near(x, y, z, i0, i1, ends[0], ends[1], runs, unit, radius, index, near)
+    low, high = _corners(near, 0, _place(x, y, z, i0, i1, i0, unit, index, near, 0))
+    return index, near, _near(x, y, z, i0, low, high, ends[0], ends[1], runs, unit, radius, index, near, 0)
 
 
 @_inner
-def _force_sum(near, count, x, y, z, h2, per_h2, per_h3):
-    """Short-range force of the first `count` particles (x, y, z, m) of `near` on a point."""
+def _parts(index, place, count, low, high, part, room, edges):
+    """Sort the first `count` particles by k^3 parts of the box around them: k^3; part c is edges[c]..edges[c + 1]."""
+    f = np.float32
+    k = min(MOST_PARTS, max(1, int((count / FEW) ** (1 / 3) + 0.5)))
+    per_x = f(0.9999 * k) / max(high[0] - low[0], f(1e-9))
+    per_y = f(0.9999 * k) / max(high[1] - low[1], f(1e-9))
+    per_z = f(0.9999 * k) / max(high[2] - low[2], f(1e-9))
+    edges[: k**3 + 2] = 0
+    for i in range(count):
+        a, b, c = place[0, i] - low[0], place[1, i] - low[1], place[2, i] - low[2]
+        part[i] = (int(a * per_x) * k + int(b * per_y)) * k + int(c * per_z)
+        edges[part[i] + 2] += 1
+        room[0, i], room[1, i], room[2, i] = place[0, i], place[1, i], place[2, i]
+    for c in range(k**3):
+        edges[c + 2] += edges[c + 1]
+    first = index[0]
+    for i in range(count):
+        j = edges[part[i] + 1]
+        edges[part[i] + 1] += 1
+        index[j] = first + i
+        place[0, j], place[1, j], place[2, j] = room[0, i], room[1, i], room[2, i]
+    return k**3
+
+
+@_inner
+def _select(index, place, first, last, low, high, who, near):
+    """Those of particles first..last near a cell that pair with some in a box: index and place, and how many."""
+    count = 0
+    for j in range(first, last):
+        dx, dy, dz = place[0, j], place[1, j], place[2, j]
+        who[count] = index[j]
+        near[0, count], near[1, count], near[2, count] = dx, dy, dz
+        count += _gap2(dx, dy, dz, low, high) < np.float32(1)
+    return count
+
+
+@_inner
+def _pad(near, count):
+    """Massless particles far away, up to a whole number of vectors: the new count."""
+    while count % VECTOR:
+        near[0, count], near[1, count], near[2, count], near[3, count] = FAR, FAR, FAR, 0
+        count += 1
+    return count
+
+
+@_inner
+def _pull(near, back, count, i, me, h2, per_h2, per_h3):
+    """Short-range force of the first `count` particles (x, y, z, m) of `near` on the i-th, and of its mass on them."""
     fx = np.float32(0)
     fy = np.float32(0)
     fz = np.float32(0)
+    x, y, z = near[0, i], near[1, i], near[2, i]
     xs, ys, zs, m = near[0, :count], near[1, :count], near[2, :count], near[3, :count]
+    back_x, back_y, back_z = back[0, :count], back[1, :count], back[2, :count]
     for j in range(len(xs)):
         dx, dy, dz = xs[j] - x, ys[j] - y, zs[j] - z
-        pull = m[j] * _force_over_r(dx * dx + dy * dy + dz * dz, h2, per_h2, per_h3)
-        fx += pull * dx
-        fy += pull * dy
-        fz += pull * dz
-    return fx, fy, fz
+        r2 = dx * dx + dy * dy + dz * dz
+        pull = _force_over_r(r2, _inverse(r2, h2), h2, per_h2, per_h3)
+        mine, theirs = m[j] * pull, me * pull
+        fx += mine * dx
+        fy += mine * dy
+        fz += mine * dz
+        back_x[j] -= theirs * dx
+        back_y[j] -= theirs * dy
+        back_z[j] -= theirs * dz
+    back[0, i] += fx
+    back[1, i] += fy
+    back[2, i] += fz
 
 
 @_inner
-def _force_and_scalar_sum(near, count, x, y, z, h2, per_h2, per_h3):
-    """The same, and the short-range sum of m / r^2."""
+def _pull_and_scalar(near, back, count, i, me, h2, per_h2, per_h3):
+    """The same, and the short-range sums of m / r^2."""
     fx = np.float32(0)
     fy = np.float32(0)
     fz = np.float32(0)
     scalar = np.float32(0)
+    x, y, z = near[0, i], near[1, i], near[2, i]
     xs, ys, zs, m = near[0, :count], near[1, :count], near[2, :count], near[3, :count]
+    back_x, back_y, back_z, back_s = back[0, :count], back[1, :count], back[2, :count], back[3, :count]
     for j in range(len(xs)):
         dx, dy, dz = xs[j] - x, ys[j] - y, zs[j] - z
         r2 = dx * dx + dy * dy + dz * dz
-        pull = m[j] * _force_over_r(r2, h2, per_h2, per_h3)
-        fx += pull * dx
-        fy += pull * dy
-        fz += pull * dz
-        scalar += m[j] * _short_inverse_square(r2, h2, per_h2)
-    return fx, fy, fz, scalar
+        per_r = _inverse(r2, h2)
+        pull = _force_over_r(r2, per_r, h2, per_h2, per_h3)
+        square = _short_inverse_square(r2, per_r, h2, per_h2)
+        mine, theirs = m[j] * pull, me * pull
+        fx += mine * dx
+        fy += mine * dy
+        fz += mine * dz
+        scalar += m[j] * square
+        back_x[j] -= theirs * dx
+        back_y[j] -= theirs * dy
+        back_z[j] -= theirs * dz
+        back_s[j] += me * square
+    back[0, i] += fx
+    back[1, i] += fy
+    back[2, i] += fz
+    back[3, i] += scalar
 
 
-def gravity(
-    position: Tensor, mass: Tensor, wanted: Tensor, start: Tensor, n: int, unit: float, h2: float
-) -> Tensor:
+@_inner
+def _potential_sum(near, back, count, i, me, h2, per_h2):
+    """Short-range part of sum m / r, likewise."""
+    total = np.float32(0)
+    x, y, z = near[0, i], near[1, i], near[2, i]
+    xs, ys, zs, m = near[0, :count], near[1, :count], near[2, :count], near[3, :count]
+    back_s = back[3, :count]
+    for j in range(len(xs)):
+        dx, dy, dz = xs[j] - x, ys[j] - y, zs[j] - z
+        r2 = dx * dx + dy * dy + dz * dz
+        value = _short_inverse(r2, _inverse(r2, h2), h2, per_h2)
+        total += m[j] * value
+        back_s[j] += me * value
+    back[3, i] += total
+
+
+def gravity(position: Tensor, mass: Tensor, wanted: Tensor, start: Tensor, n: int, unit: float, h2: float) -> Tensor:
     """See `kernels`: short-range force on every sorted particle, and sum of m / r^2 at the `wanted` ones, (P, 4).
 
-    In units of mass / r_c^2. Cells must be r_c or wider.
+    In units of mass / r_c^2. Cells must be r_c or wider, and four or more along a side.
 
     Args:
         unit: one fixed-point unit over r_c. h2: squared softening radius over r_c^2.
     """
-    out = torch.zeros(len(mass), 4)
-    arrays = (t.numpy() for t in (position, mass, wanted, start, out))
-    share_out(_gravity, n * n, *arrays, n, np.float32(unit), np.float32(h2))
-    return out
-
-
-@_loop
-def _gravity(begin, end, position, m, wanted, start, out, n, unit, h2):
-    x, y, z = position[0], position[1], position[2]
-    per_h2 = np.float32(1) / h2
-    per_h3 = per_h2 * np.sqrt(per_h2)
-    ends, index, near = _buffers(4)
-    for column in range(begin, end):
-        for iz in range(n):
-            i0, i1 = start[column * n + iz], start[column * n + iz + 1]
-            if i0 == i1:
-                continue
-            index, near, count = _collect(x, y, z, start, n, column, iz, 1, unit, np.float32(1), ends, index, near)
-            for j in range(count):
-                near[3, j] = m[index[j]]
-            for i in range(i0, i1):
-                xi, yi, zi = _offset(x[i], x[i0], unit), _offset(y[i], y[i0], unit), _offset(z[i], z[i0], unit)
-                if wanted[i]:
-                    out[i, 0], out[i, 1], out[i, 2], out[i, 3] = _force_and_scalar_sum(
-                        near, count, xi, yi, zi, h2, per_h2, per_h3
-                    )
-                else:
-                    out[i, 0], out[i, 1], out[i, 2] = _force_sum(near, count, xi, yi, zi, h2, per_h2, per_h3)
-
-
-@_inner
-def _potential_sum(near, count, x, y, z, h2, per_h2):
-    """Short-range part of sum m / r over the first `count` particles (x, y, z, m) of `near`."""
-    total = np.float32(0)
-    xs, ys, zs, m = near[0, :count], near[1, :count], near[2, :count], near[3, :count]
-    for j in range(len(xs)):
-        dx, dy, dz = xs[j] - x, ys[j] - y, zs[j] - z
-        total += m[j] * _short_inverse(dx * dx + dy * dy + dz * dz, h2, per_h2)
-    return total
+    return _pair_sums(position, mass, wanted, start, n, unit, h2, False)
 
 
 def potential(position: Tensor, mass: Tensor, start: Tensor, n: int, unit: float, h2: float) -> Tensor:
@@ -271,28 +357,97 @@ def potential(position: Tensor, mass: Tensor, start: Tensor, n: int, unit: float
 
     Arguments are those of `gravity`.
     """
-    out = torch.zeros(len(mass))
-    arrays = (t.numpy() for t in (position, mass, start, out))
-    share_out(_potential, n * n, *arrays, n, np.float32(unit), np.float32(h2))
+    wanted = torch.ones_like(mass, dtype=torch.bool)
+    return _pair_sums(position, mass, wanted, start, n, unit, h2, True)[:, 3].contiguous()
+
+
+def _pair_sums(
+    position: Tensor, mass: Tensor, wanted: Tensor, start: Tensor, n: int, unit: float, h2: float, energy: bool
+) -> Tensor:
+    """Force and scalar, or potential in the place of the scalar, of all particles (P, 4).
+
+    Particles act on those of their own cell and of later ones, and these on them. Blocks of columns of one colour, of
+    1 x 2 or more, write to different particles.
+    """
+    out = torch.zeros(len(mass), 4)
+    arrays = [t.numpy() for t in (position, mass, wanted, start, out)]
+    blocks = n // 2, n // 4
+    x, y = (np.arange(2 * b + 1) * n // (2 * b) for b in blocks)
+    for colour in range(4):
+        edges = x[colour // 2 :], y[colour % 2 :]
+        share_out(_gravity, blocks[0] * blocks[1], *edges, *arrays, n, np.float32(unit), np.float32(h2), energy)
+    out[:, 3] *= wanted
     return out
 
 
 @_loop
-def _potential(begin, end, position, m, start, out, n, unit, h2):
+def _gravity(begin, end, edges_x, edges_y, position, m, wanted, start, out, n, unit, h2, energy):
+    ends, edges = np.empty((2, MOST_RUNS), np.int64), np.empty(MOST_PARTS**3 + 2, np.int64)
+    buffers = _pair_buffers(1024)
+    for block in range(begin, end):
+        bx, by = 2 * (block // (n // 4)), 2 * (block % (n // 4))
+        for ix in range(edges_x[bx], edges_x[bx + 1]):
+            for iy in range(edges_y[by], edges_y[by + 1]):
+                for iz in range(n):
+                    c = (ix * n + iy) * n + iz
+                    if start[c] < start[c + 1]:
+                        buffers = _cell_gravity(
+                            position, m, wanted, start, out, n, c, unit, h2, energy, ends, edges, buffers
+                        )
+
+
+@_inner
+def _pair_buffers(size):
+    """Room for the particles near a cell, and for those near a part of it."""
+    _, index, place = _buffers(4, size)
+    _, who, near = _buffers(4, size)
+    return index, place, who, near, np.empty((4, size), np.float32)
+
+
+@_inner
+def _cell_gravity(position, m, wanted, start, out, n, c, unit, h2, energy, ends, edges, buffers):
+    """Pairs of the particles of cell c with one another and with those of later cells; returns buffers that grow."""
     x, y, z = position[0], position[1], position[2]
     per_h2 = np.float32(1) / h2
-    ends, index, near = _buffers(4)
-    for column in range(begin, end):
-        for iz in range(n):
-            i0, i1 = start[column * n + iz], start[column * n + iz + 1]
-            if i0 == i1:
-                continue
-            index, near, count = _collect(x, y, z, start, n, column, iz, 1, unit, np.float32(1), ends, index, near)
-            for j in range(count):
-                near[3, j] = m[index[j]]
-            for i in range(i0, i1):
-                xi, yi, zi = _offset(x[i], x[i0], unit), _offset(y[i], y[i0], unit), _offset(z[i], z[i0], unit)
-                out[i] = _potential_sum(near, count, xi, yi, zi, h2, per_h2)
+    per_h3 = per_h2 * np.sqrt(per_h2)
+    i0, i1 = start[c], start[c + 1]
+    own = i1 - i0
+    runs, total = _forward_runs(start, n, c // n, c % n, ends[0], ends[1])
+    if own + total + VECTOR > len(buffers[0]):
+        buffers = _pair_buffers(2 * (own + total + VECTOR))
+    index, place, who, near, back = buffers
+    _place(x, y, z, i0, i1, i0, unit, index, place, 0)
+    low, high = _corners(place, 0, own)
+    parts = _parts(index, place, own, low, high, who, near, edges)
+    count = _near(x, y, z, i0, low, high, ends[0], ends[1], runs, unit, np.float32(1), index, place, own)
+    for part in range(parts):
+        first, last = edges[part], edges[part + 1]
+        if first == last:
+            continue
+        mine = last - first
+        if parts == 1:
+            who, near, near_count = index, place, count
+        else:
+            low, high = _corners(place, first, last)
+            near_count = _select(index, place, first, count, low, high, who, near)
+        scalar = False
+        for j in range(near_count):
+            scalar |= wanted[who[j]]
+            near[3, j] = m[who[j]] if j >= mine else np.float32(0)  # among themselves they only act, on all others too
+        vectors = _pad(near, near_count)
+        back[:, :vectors] = 0
+        for i in range(mine):
+            me = m[who[i]]
+            if energy:
+                _potential_sum(near, back, vectors, i, me, h2, per_h2)
+            elif scalar:
+                _pull_and_scalar(near, back, vectors, i, me, h2, per_h2, per_h3)
+            else:
+                _pull(near, back, vectors, i, me, h2, per_h2, per_h3)
+        for j in range(near_count):
+            for d in range(4):
+                out[who[j], d] += back[d, j]
+    return buffers
 
 
 @_inner

@@ -35,8 +35,8 @@ f = np.float32
 
 _fast = equations(cuda.jit(device=True, fastmath=True))
 _offset, _wendland, _pressure_pair = _fast.offset, _fast.wendland, _fast.pressure_pair
-_force_over_r, _short_inverse, _short_inverse_square = (
-    _fast.force_over_r, _fast.short_inverse, _fast.short_inverse_square
+_inverse, _force_over_r, _short_inverse, _short_inverse_square = (
+    _fast.inverse, _fast.force_over_r, _fast.short_inverse, _fast.short_inverse_square
 )  # fmt: skip
 _pcs_weights = equations(cuda.jit(device=True)).pcs_weights
 
@@ -212,12 +212,13 @@ def _gravity(position, m, wanted, start, n, unit, radius, h2, out):
             dx, dy, dz = _offset(x[j], xi, unit), _offset(y[j], yi, unit), _offset(z[j], zi, unit)
             r2 = dx * dx + dy * dy + dz * dz
             if r2 < f(1):
-                pull = m[j] * _force_over_r(r2, h2, per_h2, per_h3)
+                per_r = _inverse(r2, h2)
+                pull = m[j] * _force_over_r(r2, per_r, h2, per_h2, per_h3)
                 px += pull * dx
                 py += pull * dy
                 pz += pull * dz
                 if scalar_too:
-                    part += m[j] * _short_inverse_square(r2, h2, per_h2)
+                    part += m[j] * _short_inverse_square(r2, per_r, h2, per_h2)
         fx, fy, fz, scalar = fx + px, fy + py, fz + pz, scalar + part
     out[i, 0], out[i, 1], out[i, 2], out[i, 3] = fx, fy, fz, scalar
 
@@ -246,7 +247,8 @@ def _potential(position, m, start, n, unit, radius, h2, out):
         part = f(0)
         for j in range(np.uint64(first), np.uint64(last)):
             dx, dy, dz = _offset(x[j], xi, unit), _offset(y[j], yi, unit), _offset(z[j], zi, unit)
-            part += m[j] * _short_inverse(dx * dx + dy * dy + dz * dz, h2, per_h2)
+            r2 = dx * dx + dy * dy + dz * dz
+            part += m[j] * _short_inverse(r2, _inverse(r2, h2), h2, per_h2)
         total += part
     out[i] = total
 

@@ -27,10 +27,8 @@ def equations(jit: Callable[[Callable], Any]) -> SimpleNamespace:
 
     @jit
     def polynomial(c, x):
-        """Polynomial of degree 10 with coefficients c."""
-        p = f(c[10])
-        p = p * x + f(c[9])
-        p = p * x + f(c[8])
+        """Polynomial of degree 8 with coefficients c."""
+        p = f(c[8])
         p = p * x + f(c[7])
         p = p * x + f(c[6])
         p = p * x + f(c[5])
@@ -41,31 +39,35 @@ def equations(jit: Callable[[Callable], Any]) -> SimpleNamespace:
         return p * x + f(c[0])
 
     @jit
-    def force_over_r(r2, h2, per_h2, per_h3):
+    def inverse(r2, h2):
+        """1 / r from the squares of r and of the softening radius h, 1 / h below it: what the next three share."""
+        return f(1) / math.sqrt(max(r2, h2))
+
+    @jit
+    def force_over_r(r2, per_r, h2, per_h2, per_h3):
         """Short-range force of a unit mass over r; below h the mass is a sphere with density ~ (1 - r^2/h^2)^2.
 
-        r2, h2: squares of r and of the softening radius; per_h2 = 1 / h^2, per_h3 = 1 / h^3.
+        per_r: of `inverse`; per_h2 = 1 / h^2, per_h3 = 1 / h^3.
         """
         q2 = r2 * per_h2
         soft = (f(4.375) - f(5.25) * q2 + f(1.875) * q2 * q2) * per_h3
-        per_r = f(1) / math.sqrt(max(r2, h2))
         pull = (soft if r2 < h2 else per_r * per_r * per_r) - polynomial(FORCE, r2)
         return pull if r2 < f(1) else f(0)
 
     @jit
-    def short_inverse_square(r2, h2, per_h2):
+    def short_inverse_square(r2, per_r, h2, per_h2):
         """Short-range part of 1 / r^2, softened below h; zero for the particle itself."""
         q2 = r2 * per_h2
-        near = (f(3) - f(3) * q2 + q2 * q2) * per_h2
-        value = (near if r2 < h2 else f(1) / max(r2, h2)) - polynomial(SCALAR, r2)
+        soft = (f(3) - f(3) * q2 + q2 * q2) * per_h2
+        value = (soft if r2 < h2 else per_r * per_r) - polynomial(SCALAR, r2)
         return value if (r2 < f(1)) & (r2 > f(0)) else f(0)
 
     @jit
-    def short_inverse(r2, h2, per_h2):
+    def short_inverse(r2, per_r, h2, per_h2):
         """Short-range part of 1 / r, softened below h; zero for the particle itself."""
         q2 = r2 * per_h2
         soft = f(2.1875) - q2 * (f(2.1875) - q2 * (f(1.3125) - q2 * f(0.3125)))
-        value = (soft * math.sqrt(per_h2) if r2 < h2 else f(1) / math.sqrt(max(r2, h2))) - polynomial(POTENTIAL, r2)
+        value = (soft * math.sqrt(per_h2) if r2 < h2 else per_r) - polynomial(POTENTIAL, r2)
         return value if (r2 < f(1)) & (r2 > f(0)) else f(0)
 
     @jit

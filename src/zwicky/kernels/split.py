@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import pro_ang1
 
 PROLATE_C = 9.0
+DEGREE = 8  # of the polynomials in s^2, right to 2e-5 of the whole force or scalar
 
 
 def prolate(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -38,9 +39,9 @@ def split_table() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.
     return s[::2], cumulative / cumulative[-1], psi[::2] / cumulative[-1]
 
 
-def _even_polynomial(s: NDArray[np.float64], f: NDArray[np.float64], degree: int) -> tuple[float, ...]:
+def _even_polynomial(s: NDArray[np.float64], f: NDArray[np.float64]) -> tuple[float, ...]:
     """Coefficients (constant first) of the polynomial in s^2 that fits f, in Chebyshev sense."""
-    fit = np.polynomial.Chebyshev.fit(s**2, f, degree, domain=[0, 1])
+    fit = np.polynomial.Chebyshev.fit(s**2, f, DEGREE, domain=[0, 1])
     return tuple(float(c) for c in fit.convert(kind=np.polynomial.Polynomial).coef)
 
 
@@ -48,20 +49,20 @@ def _force_polynomial() -> tuple[float, ...]:
     """F_long r_c^2 / s as a polynomial in s^2."""
     s, phi, dphi = split_table()
     f = (phi[1:] / s[1:] ** 2 - dphi[1:] / s[1:]) / s[1:]
-    return _even_polynomial(s[16:], f[15:], 10)
+    return _even_polynomial(s[16:], f[15:])
 
 
 def _scalar_polynomial() -> tuple[float, ...]:
     """Phi^2 / s^2 as a polynomial in s^2."""
     s, phi, _ = split_table()
-    return _even_polynomial(s[1:], (phi[1:] / s[1:]) ** 2, 10)
+    return _even_polynomial(s[1:], (phi[1:] / s[1:]) ** 2)
 
 
 def _potential_polynomial(force: tuple[float, ...]) -> tuple[float, ...]:
     """V_long r_c as a polynomial in s^2: 1 + int_s^1 s' FORCE(s'^2) ds'."""
     s = np.linspace(0.0, 1.0, 400)
     integral = np.polynomial.Polynomial([0.0, *(c / (2 * i + 2) for i, c in enumerate(force))])
-    return _even_polynomial(s, 1 + integral(1.0) - integral(s**2), 10)
+    return _even_polynomial(s, 1 + integral(1.0) - integral(s**2))
 
 
 FORCE = _force_polynomial()

@@ -112,10 +112,6 @@ def damage_missing_column(f):
     del f["PartType1/Masses"]
 
 
-def damage_missing_unit(f):
-    del f["PartType1/Coordinates"].attrs["to_cgs"]
-
-
 def damage_nan(f):
     f["PartType0/Coordinates"][3, 1] = np.nan
 
@@ -164,9 +160,9 @@ def damage_shape(f):
     ("damage", "said"),
     [
         (damage_missing_group, "has no PartType0"), (damage_missing_header, "Header"),
-        (damage_missing_column, "Masses"), (damage_missing_unit, "to_cgs"), (damage_nan, "NaN or infinity"),
+        (damage_missing_column, "Masses"), (damage_nan, "NaN or infinity"),
         (damage_infinity, "NaN or infinity"), (damage_negative_mass, "negative"), (damage_length, "differ in length"),
-        (damage_several_files, "several files"),
+        (damage_several_files, "one of 4 files"),
         (damage_time, "Time"),
         (damage_cosmology_value, "not a cosmology"),
         (damage_cosmology_name, "Cosmology"),

@@ -62,10 +62,10 @@ def find_halos(
 
 
 def _all_matter(particles: Particles) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    dark, gas = particles.dark_matter, particles.gas
-    is_gas = np.repeat([False, True], [len(dark), len(gas)])
-    positions = np.concatenate([dark.positions, gas.positions]) % particles.box
-    return positions, np.concatenate([dark.masses, gas.masses]), is_gas
+    kinds = [s for s in (particles.dark_matter, particles.gas, particles.stars) if s is not None]
+    is_gas = np.concatenate([np.full(len(s), s is particles.gas) for s in kinds])
+    positions = np.concatenate([s.positions for s in kinds]) % particles.box
+    return positions, np.concatenate([s.masses for s in kinds]), is_gas
 
 
 def _mesh(particles: Particles) -> int:

@@ -24,7 +24,7 @@ def test_every_channel(name):
     assert channel.name == name
     u.Unit(channel.unit)
     assert channel.label
-    assert set(channel.species) <= {"gas", "dark_matter"}
+    assert set(channel.species) <= {"gas", "dark_matter", "stars"}
     gas = species()
     weight = channel.weight(gas, 1.0)
     assert weight.shape == (5,)

@@ -29,10 +29,11 @@ def species(offsets, gas, H=0.3):
 
 
 def snapshot(redshift=0.0, P=800, spread=2.0, seed=0):
-    """A ball of gas and of dark matter around the centre, within 3.5 Mpc comoving."""
+    """A ball of gas, of dark matter and of stars around the centre, within 3.5 Mpc comoving."""
     rng = np.random.default_rng(seed)
-    balls = [np.clip(rng.normal(0, spread, (P, 3)) * [1, 0.6, 0.3], -2, 2) for _ in range(2)]
-    return Particles(BOX, redshift, Cosmology(), species(balls[0], gas=False), species(balls[1], gas=True))
+    balls = [np.clip(rng.normal(0, spread, (P, 3)) * [1, 0.6, 0.3], -2, 2) for _ in range(3)]
+    dark, gas, stars = (species(ball, gas=i == 1) for i, ball in enumerate(balls))
+    return Particles(BOX, redshift, Cosmology(), dark, gas, stars=stars)
 
 
 def test_units_and_shapes():
@@ -57,7 +58,22 @@ def test_mass_y_and_luminosity_are_conserved(redshift):
         assert maps[name].value.sum() * pixel**2 == pytest.approx(total, rel=1e-10)
     assert maps["gas"].value.sum() * pixel**2 == pytest.approx(particles.gas.masses.sum(), rel=1e-10)
     assert maps["dark_matter"].value.sum() * pixel**2 == pytest.approx(particles.dark_matter.masses.sum(), rel=1e-10)
-    np.testing.assert_allclose(maps["total"], maps["gas"] + maps["dark_matter"], rtol=1e-12)
+    np.testing.assert_allclose(maps["total"], maps["gas"] + maps["dark_matter"] + maps["stars"], rtol=1e-12)
+
+
+def test_the_total_is_of_what_there_is():
+    particles = snapshot()
+    particles.stars, particles.gas = None, particles.gas.take(np.zeros(0, int))
+    maps = observe(particles, CENTRE, ("total", "dark_matter"), pixels=16, pixel_kpc=500.0)
+    np.testing.assert_array_equal(maps["total"], maps["dark_matter"])
+
+
+def test_gas_without_temperature_adds_mass_alone():
+    particles = snapshot()
+    particles.gas.temperature[:] = 0.0
+    maps = observe(particles, CENTRE, ("gas", "compton_y", "xray"), pixels=16, pixel_kpc=500.0)
+    assert maps["gas"].value.max() > 0
+    assert maps["compton_y"].value.max() == maps["xray"].value.max() == 0
 
 
 def test_cube_is_proper_and_periodic():
@@ -159,14 +175,17 @@ def test_bad_requests_are_refused():
     particles = snapshot()
     with pytest.raises(ValueError, match="does not fit into the box of 40000 kpc"):
         observe(particles, CENTRE, pixels=128, pixel_kpc=400.0)
-    with pytest.raises(ValueError, match="unknown channel 'stars'; the known ones are: gas, dark_matter"):
-        observe(particles, CENTRE, ("gas", "stars"))
+    with pytest.raises(ValueError, match="unknown channel 'radio'; the known ones are: gas, dark_matter"):
+        observe(particles, CENTRE, ("gas", "radio"))
     with pytest.raises(ValueError, match="three finite numbers"):
         observe(particles, [1.0, 2.0])
     with pytest.raises(ValueError, match="orthogonal"):
         observe(particles, CENTRE, ("gas",), np.ones((3, 3)))
     with pytest.raises(ValueError, match="wider than the cube"):
         render(cut_cube(particles, CENTRE, 1000.0), ("gas",), None, 128, 100.0)
+    particles.stars = None
+    with pytest.raises(ValueError, match="channel stars needs stars, which this snapshot does not have"):
+        observe(particles, CENTRE, ("stars",))
     particles.gas.temperature = None
     with pytest.raises(ValueError, match="compton_y needs the temperature"):
         observe(particles, CENTRE, ("compton_y",))

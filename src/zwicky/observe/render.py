@@ -29,6 +29,7 @@ from zwicky.simulate.state import Particles, Species
 
 K_NEIGHBOURS = 64
 MARGIN = 0.2  # kernels that reach in from further outside the sphere than this fraction of the side are left out
+KINDS = ("dark_matter", "gas", "stars")
 DEFAULT_CHANNELS = ("gas", "dark_matter", "compton_y", "xray")
 
 
@@ -39,14 +40,15 @@ class Cube:
     Args:
         side_kpc: side of the largest cube that fits at any rotation, proper [kpc].
         scale_factor: of the snapshot.
-        dark_matter, gas: positions relative to the centre and support radii proper [kpc], density proper
-            [Msun / Mpc^3], masses [Msun], temperature [K].
+        dark_matter, gas, stars: positions relative to the centre and support radii proper [kpc], density proper
+            [Msun / Mpc^3], masses [Msun], temperature [K]; None where the snapshot has none.
     """
 
     side_kpc: float
     scale_factor: float
-    dark_matter: Species
-    gas: Species
+    dark_matter: Species | None
+    gas: Species | None
+    stars: Species | None
 
 
 def observe(
@@ -94,10 +96,14 @@ def render(
     if width > cube.side_kpc * (1 + 1e-9):
         raise ValueError(f"a map of {width:g} kpc is wider than the cube of {cube.side_kpc:g} kpc.")
     maps = {channel.name: np.zeros((pixels, pixels)) for channel in wanted}
-    for kind in ("gas", "dark_matter"):
-        mine = [channel for channel in wanted if kind in channel.species]
-        if mine:
-            images = _project_species(getattr(cube, kind), mine, cube.scale_factor, R, width, pixels)
+    for kind in KINDS:
+        mine, species = [channel for channel in wanted if kind in channel.species], getattr(cube, kind)
+        for channel in mine:
+            if species is None and len(channel.species) == 1:
+                what = kind.replace("_", " ")
+                raise ValueError(f"the channel {channel.name} needs {what}, which this snapshot does not have.")
+        if mine and species is not None:
+            images = _project_species(species, mine, cube.scale_factor, R, width, pixels)
             for channel, image in zip(mine, images, strict=True):
                 maps[channel.name] += image
     return maps
@@ -121,8 +127,8 @@ def cut_cube(particles: Particles, centre: ArrayLike, side_kpc: float) -> Cube:
     if not 0 < side <= particles.box:
         box_kpc = particles.box * 1e3 * a
         raise ValueError(f"a cube of {side_kpc:g} kpc does not fit into the box of {box_kpc:g} kpc (proper).")
-    kinds = (particles.dark_matter, particles.gas)
-    return Cube(side_kpc, a, *(_cut_species(species, centre, side, particles.box, a) for species in kinds))
+    there = (s if s is not None and len(s) else None for s in (getattr(particles, kind) for kind in KINDS))
+    return Cube(side_kpc, a, *(s and _cut_species(s, centre, side, particles.box, a) for s in there))
 
 
 def halo_centre(halo: Mapping[str, Any] | Row | ArrayLike) -> NDArray[np.float64]:

@@ -27,6 +27,7 @@ _OURS = {  # data set: one of our units in CGS, and the power of a that makes it
     "SmoothingLength": (MPC, 1),
     "Density": (MSUN / MPC**3, -3),
     "Temperature": (1.0, 0),
+    "InternalEnergy": (1e10, 0),
 }
 
 _STORED = {  # data set: (unit for people, to CGS, power of a, power of h)
@@ -52,15 +53,19 @@ def in_our_units(name: str, to_cgs: float, a_scaling: float, h_scaling: float, a
 def write_snapshot(particles: Particles, path: str | Path, config: str | None = None) -> None:
     """Write `particles` as HDF5 in the layout of GADGET-4, with a unit on every data set.
 
-    PartType0 is gas, PartType1 dark matter. Coordinates, SmoothingLength (the kernel's support radius) and Density are
-    comoving; Velocities are the peculiar ones over sqrt(a).
+    PartType0 is gas, PartType1 dark matter, PartType4 stars. Coordinates, SmoothingLength (the kernel's support radius)
+    and Density are comoving; Velocities are the peculiar ones over sqrt(a).
 
     Args:
         config: the configuration as JSON, kept in the file.
     """
     c, a = particles.cosmology, particles.scale_factor
     with atomic_path(path) as part, h5py.File(part, "w") as f:
-        counts = np.array([len(particles.gas), len(particles.dark_matter), 0, 0, 0, 0])
+        kinds = {"PartType0": particles.gas, "PartType1": particles.dark_matter, "PartType4": particles.stars}
+        present = {group: species for group, species in kinds.items() if species is not None}
+        counts = np.zeros(6, int)
+        for group, species in present.items():
+            counts[int(group[-1])] = len(species)
         f.create_group("Header").attrs.update(
             NumPart_ThisFile=counts, NumPart_Total=counts, NumPart_Total_HighWord=np.zeros(6, int),
             MassTable=np.zeros(6), Time=a, Redshift=particles.redshift, NumFilesPerSnapshot=1,
@@ -74,7 +79,7 @@ def write_snapshot(particles: Particles, path: str | Path, config: str | None = 
         )
         if config is not None:
             f.create_group("Config").attrs["json"] = config
-        for group, species in (("PartType0", particles.gas), ("PartType1", particles.dark_matter)):
+        for group, species in present.items():
             _write_species(f.create_group(group), species, a, c.h)
 
 

@@ -1,4 +1,4 @@
-"""What a simulation is: particles of dark matter and gas in a periodic cube at one moment.
+"""What a simulation is: particles of dark matter, gas and stars in a periodic cube at one moment.
 
 Every reader, ours or of an outside format, returns this; halos and observe take it.
 """
@@ -20,15 +20,15 @@ class Species:
 
     Args:
         positions: (P, 3) comoving [Mpc], in [0, box).
-        velocities: (P, 3) peculiar [km/s].
+        velocities: (P, 3) peculiar [km/s]; None where unknown.
         masses: (P,) [Msun].
         support_radius: (P,) comoving [Mpc], where the Wendland C2 kernel of a particle ends; None where unknown.
         density: (P,) comoving [Msun / Mpc^3], of this species at the particle; gas only.
-        temperature: (P,) thermal [K]; gas only.
+        temperature: (P,) thermal [K]; gas only. 0 marks gas that neither shines nor scatters.
     """
 
     positions: NDArray[np.float64]
-    velocities: NDArray[np.float32]
+    velocities: NDArray[np.float32] | None
     masses: NDArray[np.float64]
     support_radius: NDArray[np.float64] | None = None
     density: NDArray[np.float64] | None = None
@@ -51,8 +51,9 @@ class Particles:
         box: side of the periodic cube, comoving [Mpc].
         redshift: of the snapshot.
         cosmology: its cosmology.
-        dark_matter, gas: the two species.
+        dark_matter, gas: the two species of every simulation of ours.
         origin: where it came from (file, preset, seed), kept in every artefact made from it.
+        stars: None where there are none.
     """
 
     box: float
@@ -61,6 +62,7 @@ class Particles:
     dark_matter: Species
     gas: Species
     origin: dict[str, str] = field(default_factory=dict)
+    stars: Species | None = None
 
     @property
     def scale_factor(self) -> float:

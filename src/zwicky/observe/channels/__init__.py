@@ -27,7 +27,8 @@ class Channel:
         name: key in CHANNELS.
         unit: of the map, an astropy unit string.
         label: for figures, LaTeX allowed.
-        species: the particles that contribute, "gas", "dark_matter" or both; their maps are added.
+        species: the particles that contribute, of "gas", "dark_matter" and "stars"; their maps are added. Where
+            several contribute, a snapshot may lack some of them.
         weight: of (species, scale_factor), (P,) such that sum(weight) / area [kpc^2] is in `unit`. The species is
             that of a cube cut out by `render.cut_cube`: proper positions [kpc] and proper density [Msun / Mpc^3].
             The scale factor is that of the snapshot, for channels that depend on redshift.
@@ -39,11 +40,11 @@ class Channel:
     species: tuple[str, ...]
     weight: Callable[[Species, float], NDArray[np.float64]]
 
-
 CHANNELS: dict[str, Channel] = {
     "gas": Channel("gas", "Msun / kpc2", r"$\Sigma_\mathrm{gas}$", ("gas",), mass),
     "dark_matter": Channel("dark_matter", "Msun / kpc2", r"$\Sigma_\mathrm{DM}$", ("dark_matter",), mass),
-    "total": Channel("total", "Msun / kpc2", r"$\Sigma_\mathrm{tot}$", ("gas", "dark_matter"), mass),
+    "stars": Channel("stars", "Msun / kpc2", r"$\Sigma_\star$", ("stars",), mass),
+    "total": Channel("total", "Msun / kpc2", r"$\Sigma_\mathrm{tot}$", ("gas", "dark_matter", "stars"), mass),
     "compton_y": Channel("compton_y", "", r"$y$", ("gas",), compton_y),
     "xray": Channel("xray", "erg / (s cm2)", r"$S_X$", ("gas",), xray),
 }

@@ -1,0 +1,141 @@
+"""Names and units in the HDF5 snapshots of GADGET, AREPO (IllustrisTNG), GIZMO (SIMBA, THE THREE HUNDRED) and SWIFT.
+
+    physical value in CGS = stored value * to_cgs * a^a_scaling * h^h_scaling
+
+GADGET-4, AREPO and SWIFT write these three numbers beside each data set, in two spellings. GADGET-2/3, GIZMO and older
+files of AREPO leave them out; there, the units are those that the file names for length, mass and velocity (kpc, 1e10
+Msun and km/s if it names none), with the powers of a and h that these codes share (Springel 2005, section 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+from zwicky.cosmology import Cosmology
+from zwicky.simulate.output import in_our_units
+from zwicky.units import KPC, MSUN
+
+NAMES = {  # of each field, the first that is there counts
+    "positions": ("Coordinates",),
+    "velocities": ("Velocities",),
+    "masses": ("Masses",),
+    "support_radius": ("SmoothingLength", "SmoothingLengths"),
+    "density": ("Density", "Densities"),
+    "temperature": ("Temperature", "Temperatures"),
+    "energy": ("InternalEnergy", "InternalEnergies"),
+}
+KINDS = {  # our data set of the same kind, and powers of the units of length, mass, velocity, of a and of h
+    "positions": ("Coordinates", 1, 0, 0, 1, -1),
+    "velocities": ("Velocities", 0, 0, 1, 0.5, 0),
+    "masses": ("Masses", 0, 1, 0, 0, -1),
+    "support_radius": ("SmoothingLength", 1, 0, 0, 1, -1),
+    "density": ("Density", -3, 1, 0, -3, 2),
+    "temperature": ("Temperature", 0, 0, 0, 0, 0),
+    "energy": ("InternalEnergy", 0, 0, 2, 0, 0),
+}
+ATTRIBUTES = (
+    ("to_cgs", "a_scaling", "h_scaling"),
+    ("Conversion factor to CGS (not including cosmological corrections)", "a-scale exponent", "h-scale exponent"),
+)
+UNIT_SLACK = 2e-3  # between the values that codes have for the mass of the Sun
+UNITS = {  # names in the header, and what holds without them, in CGS
+    "length": (("UnitLength_in_cm", "UnitLength_In_CGS"), KPC),
+    "mass": (("UnitMass_in_g", "UnitMass_In_CGS"), 1e10 * MSUN),
+    "velocity": (("UnitVelocity_in_cm_per_s", "UnitVelocity_In_CGS"), 1e5),
+}
+KERNELS = {  # support radius over the smoothing length that SWIFT writes (Dehnen & Aly 2012, table 1)
+    "cubic spline": 1.825742, "quartic spline": 2.018932, "quintic spline": 2.195775,
+    "wendland c2": 1.936492, "wendland c4": 2.207940, "wendland c6": 2.449490,
+}  # fmt: skip
+
+
+class Header:
+    """What a file says of the whole snapshot, whichever code wrote it.
+
+    Args:
+        f: an open file of the snapshot.
+
+    Raises:
+        KeyError: something needed is missing. ValueError: it is impossible.
+    """
+
+    def __init__(self, f: h5py.File) -> None:
+        self._groups = [dict(f[g].attrs) for g in ("Header", "Parameters", "Units", "Cosmology") if g in f]
+        if "Header" not in f:
+            raise KeyError("it has no Header")
+        self.is_swift = "Cosmology" in f and "Scale-factor" in f["Cosmology"].attrs
+        if self.is_swift:
+            self.a, self.h = self.number("Scale-factor"), self.number("h")
+        else:
+            self.a, self.h = self.number("Time"), self.number("HubbleParam")
+        if not (0 < self.a < 2 and 0 < self.h < 10):
+            raise ValueError(f"its header has an impossible Time = {self.a:g} or HubbleParam = {self.h:g}")
+        self.files = int(self.number("NumFilesPerSnapshot", default=1))
+        self.counts, self.mass_table = self._list("NumPart_ThisFile", int), self._list("MassTable", float)
+        self.total = self._list("NumPart_Total", int)
+        self.kernel = _kernel_factor(f) if self.is_swift else 1.0
+        self.units = [_nominal(self.number(*names, default=cgs), cgs) for names, cgs in UNITS.values()]
+
+    def number(self, *names: str, default: float | None = None) -> float:
+        """The first attribute of these names in any of the groups."""
+        for name in names:
+            for group in self._groups:
+                if name in group:
+                    return float(np.atleast_1d(group[name])[0])
+        if default is None:
+            raise KeyError(f"it has no {names[0]}")
+        return default
+
+    def _list(self, name: str, kind: type) -> list[Any]:
+        """A list with a number for every kind of particle; empty where there is none."""
+        values = next((g[name] for g in self._groups if name in g), ())
+        return [kind(v) for v in np.atleast_1d(values)]
+
+    @property
+    def cosmology(self) -> Cosmology:
+        """Its cosmology; sigma8 and n_s, which nothing after the simulator uses, are ours where it has none."""
+        if "omega_m" in self._groups[-1]:
+            return Cosmology(**{k: float(v) for k, v in self._groups[-1].items()})
+        omega_m = self.number("Omega0", "Omega_m", "Omega_Matter")
+        omega_l = self.number("OmegaLambda", "Omega_lambda", "Omega_Lambda")
+        omega_b = self.number("OmegaBaryon", "Omega_b", "Omega_Baryon", default=0.15 * omega_m)
+        return Cosmology(omega_m, omega_l, omega_b if omega_b > 0 else 0.15 * omega_m, self.h)
+
+    def factor(self, field: str, data: h5py.Dataset | None = None) -> float:
+        """From stored values of a field to our units; its data set may say which they are."""
+        name, length, mass, velocity, a_power, h_power = KINDS[field]
+        to_cgs = float(self.units[0] ** length * self.units[1] ** mass * self.units[2] ** velocity)
+        scaling = (to_cgs, float(a_power), float(h_power))
+        attributes = {} if data is None else {k: np.atleast_1d(v)[0] for k, v in data.attrs.items()}
+        for in_cgs, of_a, of_h in ATTRIBUTES:
+            if in_cgs in attributes:
+                to_cgs = _nominal(float(attributes[in_cgs]), to_cgs)
+                scaling = (to_cgs, float(attributes[of_a]), float(attributes[of_h]))
+        factor = in_our_units(name, *scaling, self.a, self.h)
+        return factor * self.kernel if field == "support_radius" else factor
+
+    @property
+    def box(self) -> float:
+        """Side of the box, comoving [Mpc], by the units of the header."""
+        return self.number("BoxSize") * self.factor("positions")
+
+
+def _nominal(unit: float, meant: float) -> float:
+    """The unit, or the one that is meant where codes disagree about the mass of the Sun or the length of a parsec."""
+    return meant if abs(unit / meant - 1) < UNIT_SLACK else unit
+
+
+def _kernel_factor(f: h5py.File) -> float:
+    """Support radius over the smoothing length of SWIFT."""
+    name = f["HydroScheme"].attrs.get("Kernel function", b"") if "HydroScheme" in f else b""
+    text = (name.decode() if isinstance(name, bytes) else str(name)).lower()
+    return next((factor for kernel, factor in KERNELS.items() if kernel in text), KERNELS["cubic spline"])
+
+
+def first_of(group: h5py.Group, names: Sequence[str]) -> h5py.Dataset | None:
+    """The first data set of these names."""
+    return next((group[name] for name in names if name in group), None)

@@ -122,8 +122,8 @@ def write_swift(path, t):
     """No h anywhere, Mpc, its own names and attributes, smoothing lengths of 2 sigma."""
     mpc = 1e3 * KPC
     units = {
-        "Coordinates": (mpc, 1), "Velocities": (1e5, 0), "Masses": (1e10 * MSUN, 0), "Densities": (1e10 * MSUN / mpc**3, -3),
-        "InternalEnergies": (1e10, -2), "SmoothingLengths": (mpc, 1), "Temperatures": (1.0, 0),
+        "Coordinates": (mpc, 1), "Velocities": (1e5, 0), "Masses": (1e10 * MSUN, 0), "SmoothingLengths": (mpc, 1),
+        "Densities": (1e10 * MSUN / mpc**3, -3), "InternalEnergies": (1e10, -2), "Temperatures": (1.0, 0),
     }  # fmt: skip
     values = t | {
         "Densities": t["Density"], "InternalEnergies": t["InternalEnergy"], "Temperatures": temperature(t),
@@ -131,8 +131,8 @@ def write_swift(path, t):
     }  # fmt: skip
     with h5py.File(path, "w") as f:
         f.create_group("Header").attrs.update(
-            BoxSize=np.full(3, BOX), NumPart_ThisFile=np.array([P, 0, 0, 0, 0, 0, 0]), NumFilesPerSnapshot=np.array([1]),
-            MassTable=np.zeros(7), Time=np.array([0.006]), Redshift=np.array([1 / A - 1]),
+            BoxSize=np.full(3, BOX), NumPart_ThisFile=np.array([P, 0, 0, 0, 0, 0, 0]), MassTable=np.zeros(7),
+            NumFilesPerSnapshot=np.array([1]), Time=np.array([0.006]), Redshift=np.array([1 / A - 1]),
         )
         f.create_group("Cosmology").attrs.update({
             "Scale-factor": np.array([A]), "h": np.array([H]), "Omega_m": np.array([0.3]),
@@ -250,7 +250,7 @@ def test_units_that_cannot_be_are_noticed(tmp_path):
         f["Header"].attrs["BoxSize"] /= 1e3
         f["PartType0/Coordinates"][...] /= 1e3
         f["PartType1/Coordinates"][...] /= 1e3
-    with pytest.raises(UserError, match="more than a box of .* Mpc has; check its units"):
+    with pytest.raises(UserError, match=r"more than a box of .* Mpc has; check its units"):
         read_snapshot(tmp_path / "snap.hdf5")
 
 

@@ -231,7 +231,7 @@ def test_several_files_are_read_as_one_snapshot(tmp_path, name):
 def test_a_missing_file_of_several_is_named(tmp_path):
     split_in_files(tmp_path, truth())
     (tmp_path / "snap_003.1.hdf5").unlink()
-    with pytest.raises(UserError, match=r"snap_003.1.hdf5, one of 3 files of the snapshot, does not exist\.$"):
+    with pytest.raises(UserError, match=r"snap_003.1.hdf5, one of 3 files, does not exist\.$"):
         read_snapshot(tmp_path)
 
 

@@ -165,23 +165,33 @@ def simulate(
 
 @app.command()
 def halos(
-    snapshot: Annotated[Path, typer.Argument(help="A snapshot.")],
+    snapshot: Annotated[Path, typer.Argument(help="A snapshot, one of its files, or their folder.")],
     out_file: Out,
     min_mass: Annotated[float, typer.Option(help="Least M200m [Msun].")] = 0.0,
     min_particles: Annotated[int, typer.Option(help="Least number of particles inside R200m.")] = 200,
+    catalogue: Annotated[
+        Path | None, typer.Option(help="Halos of SUBFIND, SOAP, AHF, Rockstar or a table: measure these.")
+    ] = None,
 ) -> None:
-    """Find halos by spherical overdensity (200m, 200c, 500c).
+    """Find halos by spherical overdensity (200m, 200c, 500c), or measure those of a catalogue.
 
     Example: zwicky halos run1/snapshot.hdf5 --out run1/halos.hdf5
     """
+    from zwicky.catalogues import halos_of_catalogue
     from zwicky.halos import find_halos, write_halos
     from zwicky.io import check_output
     from zwicky.snapshots import read_snapshot
 
     check_output(out_file)
-    particles = read_snapshot(snapshot)
     with _user_errors(), _bars() as tell:
-        table = find_halos(particles, min_mass, min_particles, lambda done, total: tell("halos", done, total, ""))
+
+        def report(done: int, total: int) -> None:
+            tell("halos", done, total, "")
+
+        if catalogue:
+            table = halos_of_catalogue(snapshot, catalogue, min_mass, min_particles, report)
+        else:
+            table = find_halos(read_snapshot(snapshot), min_mass, min_particles, report)
     write_halos(table, out_file)
     out.print(f"{out_file}: {len(table)} halos", highlight=False)
 

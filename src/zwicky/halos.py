@@ -27,6 +27,7 @@ from zwicky.version import __version__
 OVERDENSITIES = {"200m": (200.0, "mean"), "200c": (200.0, "critical"), "500c": (500.0, "critical")}
 COLUMNS = ("id", "x", "y", "z", *(f"{kind}{d}" for d in OVERDENSITIES for kind in "mr"), "fgas200m")
 PEAK_CONTRAST = 30.0  # of the mesh density; well below that of any halo the finder keeps
+SAME_MASS = 1.3  # factor by which the masses of a catalogue may differ; to forget h makes 1.4 or more
 FEWEST_INSIDE = 20  # particles before the overdensity is trusted
 
 
@@ -35,6 +36,7 @@ def find_halos(
     min_mass: float = 0.0,
     min_particles: int = 200,
     progress: Callable[[int, int], None] | None = None,
+    catalogue: Table | None = None,
 ) -> Table:
     """Table of halos, most massive first.
 
@@ -44,21 +46,50 @@ def find_halos(
     Args:
         min_mass: least M200m [Msun]. min_particles: least number of particles inside R200m.
         progress: called as progress(candidates done, candidates in all).
+        catalogue: halos found by others (`catalogues.read_catalogue`): their places and names are kept, and masses and
+            radii measured around them.
+
+    Raises:
+        UserError: there is nothing at the places of the catalogue, or its masses are quite different.
     """
     positions, masses, is_gas = _all_matter(particles)
     tree = cKDTree(positions, boxsize=particles.box)
-    peaks = _density_peaks(positions, masses, particles)
     cell = particles.box / _mesh(particles)
+    known = catalogue is not None
+    places = halo_centres(catalogue) % particles.box if known else _density_peaks(positions, masses, particles)
     found: list[dict[str, float]] = []
-    for i, peak in enumerate(peaks):
+    for i, place in enumerate(places):
         if progress:
-            progress(i + 1, len(peaks))
-        if _inside_any(peak, found, particles, cell):
+            progress(i + 1, len(places))
+        if not known and _inside_any(place, found, particles, cell):
             continue
-        halo = _measure(tree, positions, masses, is_gas, _refine(tree, positions, masses, peak, 2 * cell), particles)
+        centre = place if known else _refine(tree, positions, masses, place, 2 * cell)
+        halo = _measure(tree, positions, masses, is_gas, centre, particles)
         if halo and halo["m200m"] >= min_mass and halo["n200m"] >= min_particles:
-            found.append(halo)
-    return _as_table(_drop_inside(found, particles), particles)
+            found.append(halo | {"candidate": i})
+    if catalogue is not None:
+        _require_agreement(catalogue, found)
+    found = sorted(found, key=lambda f: -f["m200m"]) if known else _drop_inside(found, particles)
+    table = _as_table(found, particles)
+    if catalogue is not None:
+        table["id"] = np.asarray(catalogue["id"])[[int(f["candidate"]) for f in found]]
+    return table
+
+
+def _require_agreement(catalogue: Table, found: list[dict[str, float]]) -> None:
+    """Refuse a catalogue that is not of this snapshot, or in other units than it seems."""
+    if not found:
+        raise UserError(f"none of the {len(catalogue)} halos of the catalogue is in the snapshot; check its units.")
+    rows = [int(f["candidate"]) for f in found]
+    for name in set(catalogue.colnames) & {"m200m", "m200c", "m500c"}:
+        given, measured = np.asarray(catalogue[name])[rows], np.array([f[name] for f in found])
+        good = (given > 0) & np.isfinite(measured)
+        ratio = float(np.median(measured[good] / given[good])) if good.any() else 1.0
+        if not 1 / SAME_MASS < ratio < SAME_MASS:
+            raise UserError(
+                f"the halos have {ratio:.3g} times the {name} of the catalogue (median); check its units, and whether "
+                "it belongs to this snapshot."
+            )
 
 
 def _all_matter(particles: Particles) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
@@ -115,12 +146,12 @@ def _measure(
     """Radii [Mpc, comoving] and masses of one halo, None if its centre is not dense enough."""
     c, a, box = particles.cosmology, particles.scale_factor, particles.box
     reference = {"mean": c.rho_mean, "critical": c.rho_crit(a) * a**3}
-    radius = 0.02 * box
-    while True:
-        inside = np.sort(tree.query_ball_point(centre, radius))
+    radius = min(0.02 * box, 1.0)
+    while True:  # the last of r and m is the sphere itself, for halos that nothing surrounds
+        inside = np.sort(np.asarray(tree.query_ball_point(centre, radius), dtype=np.intp))
         r = np.linalg.norm(_offset(positions[inside], centre, box), axis=1)
         order = np.argsort(r, kind="stable")
-        r, m = r[order], np.cumsum(masses[inside][order])
+        r, m = np.append(r[order], radius), np.append(np.cumsum(masses[inside][order]), masses[inside].sum())
         volume = 4 / 3 * np.pi * np.maximum(r, 1e-9) ** 3
         lowest = 200 * reference["mean"]
         if (len(r) >= FEWEST_INSIDE and (m / volume)[FEWEST_INSIDE - 1 :].min() < lowest) or radius > 0.45 * box:

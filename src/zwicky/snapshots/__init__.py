@@ -11,7 +11,7 @@ A snapshot in several files is read as one. With a centre and a radius only the 
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +20,11 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import cKDTree
 
-from zwicky.io import UserError, require_file
+from zwicky.io import UserError
 from zwicky.simulate.state import Particles, Species
+from zwicky.snapshots.files import all_files, first_file
 from zwicky.snapshots.layout import NAMES, Header, first_of
 from zwicky.units import K_B, M_PROTON, X_HYDROGEN, mean_molecular_weight
 
@@ -43,8 +45,8 @@ def read_snapshot(
 
     Args:
         path: the file, one of its files, or their folder.
-        centre, radius: read only what is within `radius` of `centre` (3,), both comoving [Mpc], through the nearest
-            periodic image.
+        centre, radius: read only what is within `radius` of `centre` (3,), or of one of several (K, 3), both comoving
+            [Mpc], through the nearest periodic image.
         star_forming: what becomes of gas that forms stars or is thrown out as a wind, whose temperature is that of a
             subgrid model: it counts as gas without emission ("cold", temperature 0), is left out ("cut"), or is taken
             as it is ("keep"). `origin` says what was done, and to how many particles.
@@ -56,11 +58,23 @@ def read_snapshot(
     region = _region(centre, radius)
     if star_forming not in STAR_FORMING:
         raise ValueError(f"star_forming must be one of {', '.join(STAR_FORMING)}, not {star_forming!r}.")
-    first = _first_file(Path(path))
+    return _read(Path(path), lambda first, stack: _Snapshot(first, stack, region, star_forming).particles())
+
+
+def read_header(path: str | Path) -> Particles:
+    """A snapshot without its particles: box, redshift, cosmology, origin.
+
+    Raises:
+        UserError: as `read_snapshot`.
+    """
+    return _read(Path(path), lambda first, stack: _Snapshot(first, stack, None, "keep").without_particles())
+
+
+def _read(path: Path, what: Callable[[Path, ExitStack], Particles]) -> Particles:
+    first = first_file(path, "the snapshot")
     try:
         with ExitStack() as stack:
-            snapshot = _Snapshot(first, stack, region, star_forming)
-            return snapshot.particles()
+            return what(first, stack)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise UserError(f"{first} is not a complete HDF5 snapshot ({_reason(error)}).") from error
 
@@ -74,24 +88,10 @@ def _region(centre: ArrayLike | None, radius: float | None) -> tuple[NDArray[np.
         raise ValueError("a centre needs a radius, and a radius a centre.")
     if centre is None or radius is None:
         return None
-    place = np.asarray(centre, dtype=float)
-    if place.shape != (3,) or not np.isfinite(place).all() or not 0 < radius < np.inf:
-        raise ValueError("the centre must be three finite numbers and the radius positive.")
-    return place, float(radius)
-
-
-def _first_file(path: Path) -> Path:
-    """The file itself, or the first of a folder."""
-    if not path.is_dir():
-        return require_file(path, "the snapshot")
-    found = sorted(p for suffix in ("*.hdf5", "*.h5") for p in path.glob(suffix))
-    numbered = [p for p in found if _NUMBER.search(p.name)]
-    if not found or (len(found) > 1 and len({_NUMBER.sub(".", p.name) for p in found}) > 1):
-        raise UserError(f"the folder {path} does not hold one HDF5 snapshot; name a file of it.")
-    return numbered[0] if numbered else found[0]
-
-
-_NUMBER = re.compile(r"\.(\d+)\.(?=(hdf5|h5)$)")
+    places = np.atleast_2d(np.asarray(centre, dtype=float))
+    if places.shape[1:] != (3,) or not np.isfinite(places).all() or not 0 < radius < np.inf:
+        raise ValueError("a centre must be three finite numbers and the radius positive.")
+    return places, float(radius)
 
 
 @dataclass
@@ -117,54 +117,45 @@ class _Snapshot:
     ) -> None:
         self.path, self.region, self.star_forming = first, region, star_forming
         self.header = Header(stack.enter_context(h5py.File(first)))
-        self.files = [stack.enter_context(h5py.File(path)) for path in self._paths()]
+        self.files = [stack.enter_context(h5py.File(path)) for path in all_files(first, self.header.files)]
         self.headers = [Header(f) for f in self.files]
         self.box = self._box()
         self.touched = 0
 
-    def _paths(self) -> list[Path]:
-        """All files, in their order."""
-        count, match = self.header.files, _NUMBER.search(self.path.name)
-        if count <= 1:
-            return [self.path]
-        if not match:
-            raise UserError(f"{self.path} is one of {count} files of a snapshot, but its name has no number.")
-        paths = [self.path.with_name(_NUMBER.sub(f".{i}.", self.path.name)) for i in range(count)]
-        missing = next((p for p in paths if not p.exists()), None)
-        if missing:
-            raise UserError(f"{missing}, one of {count} files of the snapshot, does not exist.")
-        return paths
-
     def _box(self) -> float:
         names = [f"PartType{kind}/Coordinates" for kind in (*GAS, *DARK_MATTER)]
         places = next((f[name] for f in self.files for name in names if name in f), None)
-        if places is not None:
-            return self.header.number("BoxSize") * self.header.factor("positions", places)
-        raise UserError(f"{self.path} has neither gas (PartType0) nor dark matter (PartType1).")
+        if places is None:
+            raise UserError(f"{self.path} has neither gas (PartType0) nor dark matter (PartType1).")
+        box = self.header.number("BoxSize") * self.header.factor("positions", places)
+        if not (np.isfinite(box) and box > 0):
+            raise UserError(f"{self.path} has an impossible BoxSize = {box:g}.")
+        return box
 
     def particles(self) -> Particles:
         """All of it in our units."""
-        if not (np.isfinite(self.box) and self.box > 0):
-            raise UserError(f"{self.path} has an impossible BoxSize = {self.box:g}.")
-        groups = {"gas": GAS, "dark matter": DARK_MATTER, "stars": STARS}
-        kinds = {name: self._columns(numbers).species() for name, numbers in groups.items()}
-        self._check(kinds)
+        whole = self.without_particles()
+        whole.dark_matter, whole.gas, stars = (self._columns(k).species() for k in (DARK_MATTER, GAS, STARS))
+        whole.stars = stars if len(stars) else None
+        self._check((whole.dark_matter, whole.gas, stars))
+        if self.touched:
+            whole.origin["star_forming"] = f"{self.star_forming}, {self.touched} particles"
+        return whole
+
+    def without_particles(self) -> Particles:
+        """What the header says."""
         origin = {"snapshot": self.path.name}
         if "Origin" in self.files[0]:
             origin |= {k: str(v) for k, v in self.files[0]["Origin"].attrs.items()}
-        if self.touched:
-            origin["star_forming"] = f"{self.star_forming}, {self.touched} particles"
-        redshift, stars = max(0.0, 1 / self.header.a - 1), kinds["stars"] if len(kinds["stars"]) else None
-        return Particles(
-            self.box, redshift, self.header.cosmology, kinds["dark matter"], kinds["gas"], origin, stars
-        )
+        redshift, cosmology = max(0.0, 1 / self.header.a - 1), self.header.cosmology
+        return Particles(self.box, redshift, cosmology, _Columns().species(), _Columns().species(), origin)
 
-    def _check(self, kinds: dict[str, Species]) -> None:
-        if not any(map(len, kinds.values())):
-            where = f" within {self.region[1]:g} Mpc of {self.region[0]}" if self.region else ""
+    def _check(self, kinds: Sequence[Species]) -> None:
+        if not any(map(len, kinds)):
+            where = f" within {self.region[1]:g} Mpc of the centres asked for" if self.region else ""
             raise UserError(f"{self.path} has no particles{where}.")
         mass = 0.0
-        for species in kinds.values():
+        for species in kinds:
             if len(species) and float(np.abs(species.positions).max()) > 2 * self.box:
                 raise UserError(f"{self.path} has particles far outside its box of {self.box:g} Mpc; check its units.")
             mass += float(species.masses.sum())
@@ -195,12 +186,11 @@ class _Snapshot:
         slabs = [slice(s, min(s + SLAB, count)) for s in range(0, count, SLAB)]
         if self.region is None:
             return slabs
-        centre, radius = self.region
-        chosen = []
+        centres, radius = self.region
+        tree, chosen = cKDTree(centres % self.box, boxsize=self.box), []
         for slab in slabs:
-            d = self._column(group["Coordinates"], "positions", slab) - centre
-            d -= self.box * np.round(d / self.box)
-            inside = np.flatnonzero((d**2).sum(axis=1) <= radius**2)
+            x = self._column(group["Coordinates"], "positions", slab) % self.box
+            inside = np.flatnonzero(tree.query(x, distance_upper_bound=radius, workers=-1)[0] < np.inf)
             if len(inside):
                 chosen.append(slab.start + inside)
         return chosen

@@ -64,19 +64,16 @@ class Header:
     """
 
     def __init__(self, f: h5py.File) -> None:
-        self._groups = [dict(f[g].attrs) for g in ("Header", "Parameters", "Units", "Cosmology") if g in f]
         if "Header" not in f:
             raise KeyError("it has no Header")
+        self._groups = [dict(f[g].attrs) for g in ("Header", "Parameters", "Units", "Cosmology") if g in f]
         self.is_swift = "Cosmology" in f and "Scale-factor" in f["Cosmology"].attrs
-        if self.is_swift:
-            self.a, self.h = self.number("Scale-factor"), self.number("h")
-        else:
-            self.a, self.h = self.number("Time"), self.number("HubbleParam")
+        names = ("Scale-factor", "h") if self.is_swift else ("Time", "HubbleParam")
+        self.a, self.h = (self.number(name) for name in names)
         if not (0 < self.a < 2 and 0 < self.h < 10):
-            raise ValueError(f"its header has an impossible Time = {self.a:g} or HubbleParam = {self.h:g}")
-        self.files = int(self.number("NumFilesPerSnapshot", default=1))
+            raise ValueError(f"its header has an impossible {names[0]} = {self.a:g} or {names[1]} = {self.h:g}")
+        self.files = int(self.number("NumFilesPerSnapshot", "NumFiles", default=1))
         self.counts, self.mass_table = self._list("NumPart_ThisFile", int), self._list("MassTable", float)
-        self.total = self._list("NumPart_Total", int)
         self.kernel = _kernel_factor(f) if self.is_swift else 1.0
         self.units = [_nominal(self.number(*names, default=cgs), cgs) for names, cgs in UNITS.values()]
 
@@ -107,21 +104,23 @@ class Header:
 
     def factor(self, field: str, data: h5py.Dataset | None = None) -> float:
         """From stored values of a field to our units; its data set may say which they are."""
-        name, length, mass, velocity, a_power, h_power = KINDS[field]
-        to_cgs = float(self.units[0] ** length * self.units[1] ** mass * self.units[2] ** velocity)
-        scaling = (to_cgs, float(a_power), float(h_power))
-        attributes = {} if data is None else {k: np.atleast_1d(v)[0] for k, v in data.attrs.items()}
-        for in_cgs, of_a, of_h in ATTRIBUTES:
-            if in_cgs in attributes:
-                to_cgs = _nominal(float(attributes[in_cgs]), to_cgs)
-                scaling = (to_cgs, float(attributes[of_a]), float(attributes[of_h]))
-        factor = in_our_units(name, *scaling, self.a, self.h)
+        factor = stored_factor(field, data, self.a, self.h, self.units)
         return factor * self.kernel if field == "support_radius" else factor
 
-    @property
-    def box(self) -> float:
-        """Side of the box, comoving [Mpc], by the units of the header."""
-        return self.number("BoxSize") * self.factor("positions")
+
+def stored_factor(
+    field: str, data: h5py.Dataset | None, a: float, h: float, units: Sequence[float] = (KPC, 1e10 * MSUN, 1e5)
+) -> float:
+    """From stored values of a field to our units, by the attributes of its data set or else by powers of `units`."""
+    name, length, mass, velocity, a_power, h_power = KINDS[field]
+    to_cgs = float(units[0] ** length * units[1] ** mass * units[2] ** velocity)
+    scaling = (to_cgs, float(a_power), float(h_power))
+    attributes = {} if data is None else {k: np.atleast_1d(v)[0] for k, v in data.attrs.items()}
+    for in_cgs, of_a, of_h in ATTRIBUTES:
+        if in_cgs in attributes:
+            to_cgs = _nominal(float(attributes[in_cgs]), to_cgs)
+            scaling = (to_cgs, float(attributes[of_a]), float(attributes[of_h]))
+    return in_our_units(name, *scaling, a, h)
 
 
 def _nominal(unit: float, meant: float) -> float:

@@ -1,0 +1,211 @@
+"""Halo catalogues of other codes: where halos are, and how heavy they are said to be.
+
+    SUBFIND and FoF (GADGET-4, AREPO, IllustrisTNG)   HDF5, Group/GroupPos
+    SOAP (SWIFT)                                       HDF5, InputHalos/HaloCentre or VR/CentreOfPotential
+    AHF                                                text, kpc/h and Msun/h
+    Rockstar                                           text, Mpc/h and Msun/h
+    any table that astropy reads (CSV, ECSV, FITS)     columns x, y, z and, if known, id and mass; units as given there,
+                                                       else comoving Mpc and Msun
+
+Only places and names are taken over: `find_halos` measures masses and radii around them, so that they mean the same
+whatever found the halos, and a catalogue in other units than assumed is noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from astropy import units as u
+from astropy.io.registry import IORegistryError
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from zwicky.halos import find_halos, halo_centres, read_halos
+from zwicky.io import UserError
+from zwicky.simulate.state import Particles
+from zwicky.snapshots import read_header, read_snapshot
+from zwicky.snapshots.files import all_files, first_file
+from zwicky.snapshots.layout import Header, first_of, stored_factor
+
+MARGIN = 2.0  # of masses and radii, since a catalogue may mean others than M200m and R200m
+MASSES = ("m200m", "m200c", "m500c")
+ANY_MASS = ("mass", "m", "mvir", "mhalo")
+GROUP_MASSES = {"Group_M_Mean200": "m200m", "Group_M_Crit200": "m200c", "Group_M_Crit500": "m500c"}
+SOAP_CENTRES = ("InputHalos/HaloCentre", "VR/CentreOfPotential")
+SOAP_MASSES = {"SO/200_mean": "m200m", "SO/200_crit": "m200c", "SO/500_crit": "m500c"}
+
+
+def read_catalogue(path: str | Path, particles: Particles) -> Table:
+    """Halos of a catalogue: id; x, y, z [Mpc, comoving]; and what it has of m200m, m200c, m500c, mass [Msun].
+
+    Args:
+        path: a file, one of several of the same catalogue, or their folder.
+        particles: the snapshot that it belongs to, whose h and box it is read with.
+
+    Raises:
+        UserError: the file is missing, damaged or not one of these catalogues.
+    """
+    first = first_file(Path(path), "the halo catalogue")
+    try:
+        table = _reader(first)(first, particles)
+    except (OSError, KeyError, ValueError, TypeError, IndexError, AttributeError, u.UnitsError) as error:
+        reason = (str(error).strip("'\"").splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(f"{first} is not a halo catalogue that can be read ({reason}).") from error
+    places = np.stack([table[axis] for axis in "xyz"], axis=1)
+    if len(table) == 0 or not np.isfinite(places).all():
+        raise UserError(f"{first} has no halos, or places that are NaN or infinite.")
+    if np.abs(places).max() > 2 * particles.box:
+        raise UserError(f"{first} has halos far outside the box of {particles.box:g} Mpc; check its units.")
+    return table
+
+
+def halos_of_catalogue(
+    snapshot: str | Path,
+    path: str | Path,
+    min_mass: float = 0.0,
+    min_particles: int = 200,
+    progress: Callable[[int, int], None] | None = None,
+) -> Table:
+    """Masses and radii in a snapshot at the places of a catalogue, as a table of `find_halos`.
+
+    Of a large snapshot only what lies around the halos is held in memory.
+
+    Raises:
+        UserError: a file cannot be used, or the two do not belong together.
+    """
+    header = read_header(snapshot)
+    catalogue = read_catalogue(path, header)
+    known = [name for name in ("m200m", "m200c", "mass", "m500c") if name in catalogue.colnames]
+    mass = np.asarray(catalogue[known[0]]) if known else None
+    if mass is not None:
+        catalogue, mass = catalogue[mass >= min_mass / MARGIN], mass[mass >= min_mass / MARGIN]
+    if len(catalogue) == 0:
+        raise UserError(f"{path} has no halo of {min_mass:.3g} Msun or more.")
+    region: tuple[Any, ...] = ()
+    if mass is not None:
+        radius = MARGIN * float(np.cbrt(mass.max() / (800 / 3 * np.pi * header.cosmology.rho_mean)))
+        if len(mass) * 4 * radius**3 < header.box**3 / 3:
+            region = (halo_centres(catalogue), radius)
+    return find_halos(read_snapshot(snapshot, *region), min_mass, min_particles, progress, catalogue)
+
+
+def _reader(path: Path) -> Callable[[Path, Particles], Table]:
+    """Which function reads this file."""
+    if h5py.is_hdf5(path):
+        with h5py.File(path) as f:
+            if "Group" in f:
+                return _read_subfind
+            return _read_soap if any(name in f for name in SOAP_CENTRES) else _read_ours
+    with open(path, errors="replace") as f:
+        head = f.readline()
+    if "hostHalo" in head:
+        return _read_ahf
+    return _read_rockstar if "DescID" in head or "descid" in head else _read_table
+
+
+def _table(identity: NDArray, places: NDArray, masses: dict[str, NDArray]) -> Table:
+    """The columns of every catalogue."""
+    table = Table({"id": np.asarray(identity)})
+    for axis, values in zip("xyz", np.asarray(places, dtype=float).T, strict=True):
+        table[axis] = values * u.Mpc
+    for name, values in masses.items():
+        table[name] = np.asarray(values, dtype=float) * u.Msun
+    return table
+
+
+def _read_ours(path: Path, particles: Particles) -> Table:
+    halos = read_halos(path)
+    return halos["id", "x", "y", "z", *MASSES]
+
+
+def _read_subfind(path: Path, particles: Particles) -> Table:
+    """Groups with their centre at the most bound particle."""
+    with h5py.File(path) as f:
+        files = all_files(path, Header(f).files)
+    places: list[NDArray] = []
+    masses: dict[str, list[NDArray]] = {name: [] for name in GROUP_MASSES}
+    for part in files:
+        with h5py.File(part) as f:
+            header, groups = Header(f), f["Group"]
+            if "GroupPos" not in groups:
+                continue  # a file without groups of its own
+            places.append(groups["GroupPos"][()] * header.factor("positions", groups["GroupPos"]))
+            for name, found in masses.items():
+                if name in groups:
+                    found.append(groups[name][()] * header.factor("masses", groups[name]))
+    centres = np.concatenate(places)
+    known = {GROUP_MASSES[name]: np.concatenate(found) for name, found in masses.items() if found}
+    return _table(np.arange(len(centres)), centres, known)
+
+
+def _read_soap(path: Path, particles: Particles) -> Table:
+    """SOAP writes the unit attributes of SWIFT; its scale factor is that of the snapshot."""
+    with h5py.File(path) as f:
+        centre = first_of(f, SOAP_CENTRES)
+        if centre is None:
+            raise KeyError("it has no centres")
+        masses = {
+            name: _swift_units(f[f"{group}/TotalMass"], "masses", particles)
+            for group, name in SOAP_MASSES.items() if f"{group}/TotalMass" in f
+        }  # fmt: skip
+        identity = first_of(f, ("InputHalos/HaloCatalogueIndex", "VR/ID"))
+        number = np.arange(len(centre)) if identity is None else identity[()]
+        return _table(number, _swift_units(centre, "positions", particles), masses)
+
+
+def _swift_units(data: h5py.Dataset, field: str, particles: Particles) -> NDArray:
+    """A data set of SOAP in our units."""
+    return data[()] * stored_factor(field, data, particles.scale_factor, particles.cosmology.h)
+
+
+def _text(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Columns of a text file whose first line names them, as `#ID(1) hostHalo(2) ...` or `#ID DescID ...`."""
+    with open(path) as f:
+        names = [name.split("(")[0] for name in f.readline().lstrip("#").split()]
+    rows = np.loadtxt(path, ndmin=2, comments="#")
+    if rows.shape[1] < len(names):
+        raise ValueError(f"it has {rows.shape[1]} columns and names {len(names)}")
+    return {name: rows[:, i] for i, name in enumerate(names)}
+
+
+def _read_ahf(path: Path, particles: Particles) -> Table:
+    """Main halos (no host), by the definition of mass that AHF was run with."""
+    columns, h = _text(path), particles.cosmology.h
+    main = columns["hostHalo"] <= 0
+    places = np.stack([columns[name][main] for name in ("Xc", "Yc", "Zc")], axis=1) / (1e3 * h)
+    mass = columns["Mhalo" if "Mhalo" in columns else "Mvir"][main] / h
+    return _table(columns["ID"][main].astype(np.int64), places, {"mass": mass})
+
+
+def _read_rockstar(path: Path, particles: Particles) -> Table:
+    """Halos that are no subhalos, where the file says it (PID)."""
+    columns, h = _text(path), particles.cosmology.h
+    main = columns["PID"] < 0 if "PID" in columns else np.ones(len(columns["ID"]), bool)
+    places = np.stack([columns[name][main] for name in "XYZ"], axis=1) / h
+    known = {"M200b": "m200m", "M200c": "m200c", "M500c": "m500c", "Mvir": "mass"}
+    masses = {ours: columns[name][main] / h for name, ours in known.items() if name in columns}
+    return _table(columns["ID"][main].astype(np.int64), places, masses)
+
+
+def _read_table(path: Path, particles: Particles) -> Table:
+    """Any table; names of columns in any case."""
+    try:
+        table = Table.read(path)
+    except IORegistryError:  # the ending of the name says nothing
+        table = Table.read(path, format="ascii")
+    table.rename_columns(table.colnames, [name.lower() for name in table.colnames])
+    missing = [axis for axis in "xyz" if axis not in table.colnames]
+    if missing:
+        raise KeyError(f"it has no column {missing[0]}")
+    places = np.stack([u.Quantity(table[axis], table[axis].unit or u.Mpc).to_value(u.Mpc) for axis in "xyz"], axis=1)
+    known = dict(zip(MASSES, MASSES, strict=True)) | dict.fromkeys(ANY_MASS, "mass")
+    masses = {
+        ours: u.Quantity(table[name], table[name].unit or u.Msun).to_value(u.Msun)
+        for name, ours in known.items() if name in table.colnames
+    }  # fmt: skip
+    identity = table["id"] if "id" in table.colnames else np.arange(len(table))
+    return _table(np.asarray(identity), places, masses)

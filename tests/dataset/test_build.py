@@ -1,6 +1,7 @@
 """From a snapshot and its halos to maps: mass kept, clusters in one split whole, the same every time."""
 
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from astropy.table import Table
 
 from zwicky.cosmology import Cosmology
+from zwicky.dataset import build
 from zwicky.dataset.build import ObserveConfig, build_maps
 from zwicky.dataset.store import open_maps
 from zwicky.halos import write_halos
@@ -94,9 +96,21 @@ def test_building_is_repeatable_to_the_bit(built, pair, tmp_path):
         np.testing.assert_array_equal(again.read(channel), built.read(channel))
 
 
-def test_another_seed_gives_other_sightlines(built, pair, tmp_path):
-    from dataclasses import replace
+def test_maps_do_not_depend_on_how_much_of_the_snapshot_was_read(pair, tmp_path, monkeypatch):
+    """One cluster of nine: only its surroundings are read."""
+    heaviest = replace(CONFIG, min_mass=6e14 * 0.9)
+    read, original = [], build.read_snapshot
+    monkeypatch.setattr(build, "read_snapshot", lambda *a: read.append(original(*a)) or read[-1])
+    near = open_maps(build_maps([pair], tmp_path / "near.h5", heaviest))
+    monkeypatch.setattr(build, "read_snapshot", lambda path, *region: original(path))
+    whole = open_maps(build_maps([pair], tmp_path / "whole.h5", heaviest))
+    assert len(read[0].gas) < BALLS * P
+    assert len(near) > 0
+    for channel in CONFIG.channels:
+        np.testing.assert_array_equal(near.read(channel), whole.read(channel))
 
+
+def test_another_seed_gives_other_sightlines(built, pair, tmp_path):
     other = open_maps(build_maps([pair, pair], tmp_path / "other.h5", replace(CONFIG, seed=6)))
     with h5py.File(built.path) as a, h5py.File(other.path) as b:
         assert not np.array_equal(a["rotation"], b["rotation"])

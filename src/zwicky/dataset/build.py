@@ -17,13 +17,13 @@ from astropy.table import Row, Table
 from numpy.typing import NDArray
 
 from zwicky.dataset.store import MapWriter
-from zwicky.halos import read_halos
+from zwicky.halos import halo_centres, read_halos
 from zwicky.io import UserError, atomic_path
 from zwicky.observe.channels import CHANNELS
-from zwicky.observe.render import cut_cube, halo_centre, known_channels, render
+from zwicky.observe.render import cut_cube, halo_centre, known_channels, reach_of_cube, render
 from zwicky.observe.sightlines import SPLITS, flat_in_log_mass, random_rotations, split_by_cluster
 from zwicky.simulate.state import Particles
-from zwicky.snapshots import read_snapshot
+from zwicky.snapshots import read_header, read_snapshot
 from zwicky.version import __version__
 
 MASSES = ("m200m", "m200c", "m500c")
@@ -100,7 +100,7 @@ def build_maps(
         columns: list[dict[str, float]] = []
         attributes: dict[str, object] = {}
         for simulation, (snapshot, _) in enumerate(pairs):
-            particles = read_snapshot(snapshot)
+            particles = _read_around(snapshot, catalogues[simulation], plan, simulation, config)
             attributes = _attributes(particles, config, attributes)
             for cluster in np.flatnonzero(plan.simulation == simulation):
                 row = catalogues[simulation][int(plan.row[cluster])]
@@ -111,6 +111,18 @@ def build_maps(
         integers = {name: np.array([c[name] for c in columns], int) for name in ("cluster", "simulation", "split")}
         writer.finish(integers, halo, attributes)
     return Path(path)
+
+
+def _read_around(
+    snapshot: str | Path, halos: Table, plan: _Plan, simulation: int, config: ObserveConfig
+) -> Particles:
+    """The snapshot, or what lies around the chosen halos where that is far less."""
+    header = read_header(snapshot)
+    centres = halo_centres(halos)[plan.row[plan.simulation == simulation]]
+    radius = reach_of_cube(config.pixels * config.pixel_kpc / (1e3 * header.scale_factor))
+    if len(centres) and len(centres) * 4 * radius**3 < header.box**3 / 3:
+        return read_snapshot(snapshot, centres, radius)
+    return read_snapshot(snapshot)
 
 
 def _make_plan(catalogues: Sequence[Table], config: ObserveConfig) -> _Plan:

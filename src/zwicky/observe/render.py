@@ -131,6 +131,11 @@ def cut_cube(particles: Particles, centre: ArrayLike, side_kpc: float) -> Cube:
     return Cube(side_kpc, a, *(s and _cut_species(s, centre, side, particles.box, a) for s in there))
 
 
+def reach_of_cube(side: float) -> float:
+    """How far from its centre the particles of a cube are, with the kernels that reach into it."""
+    return (0.5 * np.sqrt(3.0) + MARGIN) * side
+
+
 def halo_centre(halo: Mapping[str, Any] | Row | ArrayLike) -> NDArray[np.float64]:
     """(3,) comoving [Mpc] of a halo given as a row of a table, a mapping with keys x, y, z, or three numbers."""
     if isinstance(halo, Mapping | Row):
@@ -171,7 +176,7 @@ def _project_species(
 def _cut_species(species: Species, centre: NDArray[np.float64], side: float, box: float, a: float) -> Species:
     """One species of a cube of comoving side [Mpc], in the units of Cube."""
     radius = 0.5 * np.sqrt(3.0) * side
-    index, offset = _sphere(species.positions, centre, box, radius + MARGIN * side)
+    index, offset = _sphere(species.positions, centre, box, reach_of_cube(side))
     near = species.take(index)
     H = near.support_radius if near.support_radius is not None else neighbour_radius(offset, 0.5 * side)
     reaches = np.linalg.norm(offset, axis=1) <= radius + H

@@ -79,8 +79,8 @@ class Sphere:
         cells, (d, r) = self.update_density(), self.radii()
         state = self.profile(np.maximum(r.numpy(), 1e-3))
         rho, psi = (torch.from_numpy(state[k]) for k in ("rho", "psi"))
-        temperature, f_th = self.map(rho, psi)
-        specific = temperature * (K_B / (MU * M_PROTON) * 1e-10 / self.hubble0**2) * self.model.drive(f_th)
+        temperature, drive = self.map(rho, psi)
+        specific = temperature * (K_B / (MU * M_PROTON) * 1e-10 / self.hubble0**2) * drive
         self.sound = specific.float().sqrt()
         alpha = self.limiter * (self.model.viscosity if self.model.closure == "viscous" else 0.0)
         o = cells.order
@@ -139,7 +139,8 @@ def main():
     parser.add_argument("--particles", type=int, default=30000)
     parser.add_argument("--times", type=int, default=5)
     o = parser.parse_args()
-    settings = {"closure": o.closure, "viscosity": o.viscosity, "support": o.support, "balsara": not o.no_balsara}
+    settings = {"closure": o.closure, "viscosity": o.viscosity, "balsara": not o.no_balsara}
+    settings |= {"support": o.support, "support_slope": 0.0}
     model = replace(PressureModel(), **settings)
     sphere = Sphere(model, particles=o.particles)
     inside = int((sphere.radii()[1] < sphere.r500).sum())

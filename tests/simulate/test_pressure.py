@@ -1,5 +1,6 @@
 """The pressure model: published numbers, closed forms, hydrostatic equilibrium, and the map T(rho, psi)."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,6 +22,7 @@ from zwicky.simulate.pressure import (
 from zwicky.units import G_CGS, K_B, KEV, M_PROTON, MPC, MSUN, MU
 
 COSMOLOGY = Cosmology()
+DRIVEN = PressureModel(support=1.0, support_slope=0.0)  # all of the non-thermal pressure drives the gas
 UPP = PressureModel(p0=8.403, c500=1.177, alpha=1.0510, beta=5.4905, gamma=0.3081)
 
 # One halo at z = 5 as printed by the Fortran code HYPER (He, Trac & Gnedin 2022), CGS.
@@ -137,14 +139,14 @@ def test_debiased_profile_is_the_published_gnfw():
 @pytest.mark.parametrize("a", [1.0, 0.5])
 def test_temperature_map_returns_the_temperature_of_cluster_halos(a):
     """Halos of masses and radii that are not nodes of the map, 0.05 to 2 R200c: 1% rms in T, 0.01 in f_th."""
-    icm = temperature_map(PressureModel(), COSMOLOGY, a)
+    icm = temperature_map(DRIVEN, COSMOLOGY, a)
     radii = np.geomspace(0.0503, 1.97, 60)
     t_error, f_error = [], []
     for m200c in (0.7e14, 1.31e14, 3.33e14, 8.7e14):
         _, p, _ = halo(m200c, a, radii)
-        t, f_th = look_up(icm, p["rho"], p["psi"])
+        t, drive = look_up(icm, p["rho"], p["psi"])
         t_error.append(t / p["temperature"] - 1)
-        f_error.append(f_th - p["f_th"])
+        f_error.append(1 / drive - p["f_th"])
     assert np.sqrt(np.mean(np.square(t_error))) < 0.01
     assert np.abs(f_error).max() < 0.01
 
@@ -175,15 +177,15 @@ def test_filtered_psi_of_a_halo_gives_back_its_temperature():
 def test_traits_change_temperature_and_thermal_fraction_as_the_model_would():
     """To first order: a halo with another beta and thermal_scale against the map of that model."""
     _, p, _ = halo(3e14, radii=np.geomspace(0.2, 1.5, 12))
-    icm = temperature_map(PressureModel(scatter=(0.1, 0.1, 0.1)), COSMOLOGY, 1.0)
-    other = temperature_map(PressureModel(beta=5.49 + 0.3, thermal_scale=0.244 * np.exp(0.2)), COSMOLOGY, 1.0)
+    icm = temperature_map(replace(DRIVEN, scatter=(0.1, 0.1, 0.1)), COSMOLOGY, 1.0)
+    other = temperature_map(replace(DRIVEN, beta=5.49 + 0.3, thermal_scale=0.244 * np.exp(0.2)), COSMOLOGY, 1.0)
     t0, _ = look_up(icm, p["rho"], p["psi"])
     traits = np.tile([0.05, 0.3, 0.2], (len(t0), 1))
-    t, f = look_up(icm, p["rho"], p["psi"], traits)
-    expected, f_expected = look_up(other, p["rho"], p["psi"])
+    t, drive = look_up(icm, p["rho"], p["psi"], traits)
+    expected, drive_expected = look_up(other, p["rho"], p["psi"])
     assert np.abs(expected / t0 - 1).max() > 0.03
     np.testing.assert_allclose(t, expected * np.exp(0.05), rtol=0.015)
-    np.testing.assert_allclose(f, f_expected, atol=0.01)
+    np.testing.assert_allclose(1 / drive, 1 / drive_expected, atol=0.01)
     np.testing.assert_allclose(look_up(icm, p["rho"], p["psi"], 0 * traits)[0], t0, rtol=1e-12)
 
 
@@ -192,14 +194,26 @@ def test_blend_is_igm_below_icm_above_and_geometric_between():
     icm = temperature_map(model, COSMOLOGY, 1.0)
     _, p, _ = halo(3e14, radii=np.array([0.5]))
     density = np.array([0.0, 1.0, 15.0, 30.0, 60.0, 1e4])
-    hot, f_hot = (v[0] for v in look_up(icm, p["rho"], p["psi"]))
-    t, f_th = look_up(partial(gas_temperature, model, icm), density, np.full(6, p["rho"][0]), np.full(6, p["psi"][0]))
+    hot, driven = (v[0] for v in look_up(icm, p["rho"], p["psi"]))
+    t, drive = look_up(partial(gas_temperature, model, icm), density, np.full(6, p["rho"][0]), np.full(6, p["psi"][0]))
     igm = 1e4 * np.maximum(density, 1e-3) ** 0.6
     assert hot > 1e7
     np.testing.assert_allclose(t[:3], igm[:3], rtol=1e-12)
     np.testing.assert_allclose(t[4:], hot, rtol=1e-12)
     assert t[3] == pytest.approx(np.sqrt(hot * igm[3]), rel=1e-12)
-    np.testing.assert_allclose(f_th, [1, 1, 1, f_hot**0.5, f_hot, f_hot], rtol=1e-12)
+    assert driven > 1
+    np.testing.assert_allclose(drive, [1, 1, 1, driven**0.5, driven, driven], rtol=1e-12)
+
+
+def test_heavier_halos_are_driven_by_less_of_their_random_motion():
+    """The share is half at 3e14 Msun and 0.5 less a decade above, none without viscosity."""
+    m200c = np.array([1e13, 3e14 / 10**0.4, 3e14, 3e14 * 10**0.4, 1e16])
+    np.testing.assert_allclose(PressureModel().share(m200c), [1, 0.7, 0.5, 0.3, 0], rtol=1e-12)
+    np.testing.assert_array_equal(PressureModel(closure="inviscid").share(m200c), 0)
+    for mass, share in ((3e14 / 10**0.4, 0.7), (3e14 * 10**0.4, 0.3)):
+        _, p, _ = halo(mass * COSMOLOGY.h, radii=np.array([0.3, 1.0]))
+        _, drive = look_up(temperature_map(PressureModel(), COSMOLOGY, 1.0), p["rho"], p["psi"])
+        np.testing.assert_allclose((drive - 1) / (1 / p["f_th"] - 1), share, atol=0.01)
 
 
 def test_gas_in_halos_is_never_colder_than_the_intergalactic_medium():

@@ -43,7 +43,8 @@ class State:
         fixed: (2N, 3) int32 positions. momentum: (2N, 3) float32 [Mpc H0].
         gravity: (2N, 3) float32 -grad phi [Mpc H0^2].
         h: (N,) float32 support radii of the gas, comoving [Mpc]. density: (N,) comoving gas density [Msun / Mpc^3].
-        temperature: (N,) [K]. f_th: (N,) thermal fraction. pressure: (N, 3) -grad P / rho [Mpc H0^2].
+        temperature: (N,) [K]. drive: (N,) pressure that drives the gas over the thermal one.
+        pressure: (N, 3) -grad P / rho [Mpc H0^2].
         limiter: (N,) of the viscosity. traits: (N, 3) of the gas (`pressure`), or (N, 0).
     """
 
@@ -55,7 +56,7 @@ class State:
     h: Tensor
     density: Tensor
     temperature: Tensor
-    f_th: Tensor
+    drive: Tensor
     pressure: Tensor
     limiter: Tensor
     traits: Tensor
@@ -214,9 +215,9 @@ def _subcycles(universe: Universe, state: State, a_next: float) -> int:
 
 
 def _specific_pressure(universe: Universe, state: State) -> Tensor:
-    """P / rho [(Mpc H0)^2] in the equation of motion (`PressureModel.drive`)."""
+    """P / rho [(Mpc H0)^2] in the equation of motion."""
     unit = K_B / (MU * M_PROTON) * 1e-10 / universe.cosmology.hubble0**2
-    return state.temperature * unit * universe.model.drive(state.f_th)
+    return state.temperature * unit * state.drive
 
 
 def _gas_cells(universe: Universe, state: State) -> Cells:
@@ -281,10 +282,10 @@ def _update_temperature(universe: Universe, state: State) -> Tensor:
         rho *= MSUN / MPC**3 / state.a**3
         psi *= G_CGS * MSUN / MPC**2 / state.a**2
         traits = state.traits.double() if state.traits.shape[1] else None
-        temperature, f_th = gas_temperature(model, icm, overdensity, rho, psi, traits)
-        state.temperature, state.f_th = temperature.float(), f_th.float()
+        temperature, drive = gas_temperature(model, icm, overdensity, rho, psi, traits)
+        state.temperature, state.drive = temperature.float(), drive.float()
     elif is_hot(universe, state.a):
-        state.temperature, state.f_th = igm_temperature(model, overdensity).float(), torch.ones_like(state.h)
+        state.temperature, state.drive = igm_temperature(model, overdensity).float(), torch.ones_like(state.h)
     return cells.restore(acceleration)
 
 

@@ -14,8 +14,9 @@ T = T0 Delta_b^(gamma - 1); the two are blended geometrically in gas overdensity
 
 With the temperature prescribed, gas in static equilibrium under P_th alone would be over-concentrated, because part of
 the support is random motion. The closure says who supplies it: `inviscid` leaves it all to the motion that the
-simulation has; `viscous` dissipates part of the motion and puts back a share of P_tot - P_th, the `support`, into the
-equation of motion. SZ and X-ray always use P_th.
+simulation has; `viscous` dissipates part of the motion and puts a share of P_tot - P_th back into the equation of
+motion: P_th [1 + share (1 / f_th - 1)] drives the gas. That of heavy, young clusters moves more, so that their share is
+smaller. SZ and X-ray always use P_th.
 
 Halos differ. Each gas particle may carry three numbers, its traits, that move ln T, beta and ln(thermal_scale) away
 from the model; they come from a random field over the initial positions that is smoother than the patch a cluster forms
@@ -53,7 +54,8 @@ class PressureModel:
         blend: gas overdensity at the middle of the blend, which runs from half to twice this value.
         reionization: redshift before which the gas is cold (no pressure).
         closure: `viscous` or `inviscid`. viscosity: alpha of the artificial viscosity of the viscous closure.
-        support: share of P_tot - P_th that drives the gas in the viscous closure; gas that does not move needs 1.
+        support, support_slope: the share of P_tot - P_th that drives the gas in the viscous closure, of a halo of M200c
+            = 3e14 Msun, and how much smaller it is for one ten times as heavy. Gas that does not move needs 1 and 0.
         balsara: weaken the viscosity where gas turns more than it is squeezed.
         scatter: rms between halos of ln T, beta and ln(thermal_scale).
         scatter_length: Gaussian smoothing of the initial positions over which they are drawn [Mpc]. The wider, the more
@@ -74,7 +76,8 @@ class PressureModel:
     reionization: float = 8.0
     closure: str = "viscous"
     viscosity: float = 1.0
-    support: float = 0.6
+    support: float = 0.5
+    support_slope: float = 0.5
     balsara: bool = True
     scatter: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scatter_length: float = 25.0
@@ -98,9 +101,10 @@ class PressureModel:
         """f_th = P_th / P_tot at s = r / R500c."""
         return self.thermal_0 * np.exp(-((self.thermal_scale * s) ** self.thermal_slope))
 
-    def drive(self, f_th: Tensor) -> Tensor:
-        """The pressure in the equation of motion over P_th: 1 + support (1 / f_th - 1), or 1 without viscosity."""
-        return 1 + self.support * (1 / f_th - 1) if self.closure == "viscous" else torch.ones_like(f_th)
+    def share(self, m200c: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of P_tot - P_th in the equation of motion of the gas of a halo of m200c [Msun]."""
+        share = np.clip(self.support - self.support_slope * np.log10(m200c / 3e14), 0, 1)
+        return share if self.closure == "viscous" else np.zeros_like(share)
 
     def universal(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
         """P_th / P500 at s = r / R500c."""
@@ -156,10 +160,11 @@ def _log_ratio(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class TemperatureMap:
-    """ln T and f_th on a regular grid of log10 rho [g cm^-3] and log10 psi [cm s^-2], both proper.
+    """T and what drives the gas on a regular grid of log10 rho [g cm^-3] and log10 psi [cm s^-2], both proper.
 
     `shape` holds ln(T rho / psi^2), which varies slowly (T = psi^2 / rho F by dimensions), so that interpolation is
-    accurate; `f_th` the thermal fraction. `responses` are the derivatives of the two by beta and by ln(thermal_scale).
+    accurate; `f_th` the thermal fraction; `share` that of `PressureModel`. `responses` are the derivatives of the first
+    two by beta and by ln(thermal_scale).
     """
 
     log_rho0: float
@@ -167,10 +172,13 @@ class TemperatureMap:
     step: float
     shape: NDArray[np.float64]
     f_th: NDArray[np.float64]
+    share: NDArray[np.float64]
     responses: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...] = ()
 
     def __call__(self, rho: Tensor, psi: Tensor, traits: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Temperature [K] and thermal fraction at matter density rho [g cm^-3] and psi [cm s^-2], all (P,) float64.
+        """Temperature [K] and driving over thermal pressure at matter density rho [g cm^-3] and psi [cm s^-2].
+
+        All are (P,) float64.
 
         `traits` (P, 3) are changes of ln T, beta and ln(thermal_scale).
         """
@@ -191,7 +199,7 @@ class TemperatureMap:
             for change, (d_shape, d_f_th) in zip(traits.T[1:], self.responses, strict=True):
                 shape += change * bilinear(d_shape)
                 f_th += change * bilinear(d_f_th)
-        return shape.exp() * psi**2 / rho, f_th.clamp(0.1, 1.0)
+        return shape.exp() * psi**2 / rho, 1 + bilinear(self.share) * (1 / f_th.clamp(0.1, 1.0) - 1)
 
 
 def temperature_map(
@@ -207,24 +215,24 @@ def temperature_map(
     p500 = pressure_500(halo["m500c"], float(cosmology.E(a)), cosmology.h)
     long = _long_psi(halo, 2 * np.pi / (high_pass * a * MPC))
 
-    def tables(m: PressureModel) -> tuple[float, float, NDArray[np.float64], NDArray[np.float64]]:
+    def tables(m: PressureModel) -> tuple[float, float, list[NDArray[np.float64]]]:
         p = hydrostatic(m, halo["r"], halo["r500c"], p500, halo["rho_s"], halo["r_s"])
         psi = p["psi"] - long
         kept = psi > 0.1 * p["psi"]
         log_rho, log_psi = np.log10(p["rho"][kept]), np.log10(psi[kept])
         shape = np.log(p["temperature"][kept] * p["rho"][kept] / psi[kept] ** 2)
-        f_th = np.broadcast_to(p["f_th"], psi.shape)[kept]
+        f_th, share = (np.broadcast_to(v, psi.shape)[kept] for v in (p["f_th"], m.share(halo["m200c"])))
         low_rho, low_psi = step * np.floor(log_rho.min() / step), step * np.floor(log_psi.min() / step)
-        found = _grid_average((log_rho - low_rho) / step, (log_psi - low_psi) / step, (shape, f_th))
-        return low_rho, low_psi, found[0], found[1]
+        places = (log_rho - low_rho) / step, (log_psi - low_psi) / step
+        return low_rho, low_psi, _grid_average(*places, (shape, f_th, share))
 
     def response(up: PressureModel, down: PressureModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        (_, _, *high), (_, _, *low) = tables(up), tables(down)
+        high, low = tables(up)[2], tables(down)[2]
         return (high[0] - low[0]) / 0.2, (high[1] - low[1]) / 0.2
 
-    low_rho, low_psi, shape, f_th = tables(model)
+    low_rho, low_psi, (shape, f_th, share) = tables(model)
     if not any(model.scatter):
-        return TemperatureMap(low_rho, low_psi, step, shape, f_th)
+        return TemperatureMap(low_rho, low_psi, step, shape, f_th, share)
     responses = (
         response(replace(model, beta=model.beta + 0.1), replace(model, beta=model.beta - 0.1)),
         response(
@@ -232,7 +240,7 @@ def temperature_map(
             replace(model, thermal_scale=model.thermal_scale * np.exp(-0.1)),
         ),
     )
-    return TemperatureMap(low_rho, low_psi, step, shape, f_th, responses)
+    return TemperatureMap(low_rho, low_psi, step, shape, f_th, share, responses)
 
 
 def _long_psi(halo: dict[str, NDArray[np.float64]], k0: float) -> NDArray[np.float64]:
@@ -316,16 +324,16 @@ def gas_temperature(
     psi: Tensor,
     traits: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Temperature [K] and thermal fraction of gas: IGM below blend / 2, ICM above 2 blend, geometric blend between.
+    """Temperature [K] and driving over thermal pressure: IGM below blend / 2, ICM above 2 blend, geometric between.
 
     Args:
         overdensity: gas density over its mean. rho_matter: proper [g cm^-3]. psi: proper [cm s^-2]. All (P,) float64.
         traits: (P, 3), see `TemperatureMap`.
     """
     igm = igm_temperature(model, overdensity)
-    halo, f_th = icm(rho_matter.clamp_min(1e-40), psi.clamp_min(1e-20), traits)
+    halo, drive = icm(rho_matter.clamp_min(1e-40), psi.clamp_min(1e-20), traits)
     x = (((overdensity.clamp_min(1e-3) / model.blend).log2() + 1) / 2).clamp(0, 1)
-    return torch.maximum(halo, igm) ** x * igm ** (1 - x), f_th**x
+    return torch.maximum(halo, igm) ** x * igm ** (1 - x), drive**x
 
 
 def igm_temperature(model: PressureModel, overdensity: Tensor) -> Tensor:

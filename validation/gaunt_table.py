@@ -1,5 +1,7 @@
-"""Table of the frequency-averaged, non-relativistic free-free Gaunt factor, as stored in zwicky.observe.emissivity.
+"""Tables of the non-relativistic free-free Gaunt factor, as stored in zwicky.observe: its average over frequency in
+emissivity.py, and gaunt.csv, at photon energies of u k T.
 
+    g(u, gamma^2) = int_0^inf dx e^-x g(E_i, E_f)
     <g>(gamma^2) = int_0^inf du e^-u int_0^inf dx e^-x g(E_i, E_f),   E_f = x / gamma^2,  E_i = (x + u) / gamma^2
                  = int_0^inf dt t e^-t h(t / gamma^2),                h(E) = int_0^1 ds g(E, s E)
     g = 2 sqrt(3) / (pi eta_i eta_f) [(eta_i^2 + eta_f^2 + 2 eta_i^2 eta_f^2) I_0
@@ -10,12 +12,15 @@
 
 (Karzas & Latter 1961; Sutherland 1998; van Hoof et al. 2014, arXiv 1407.5048). The average over initial and final
 energies collapses to one function h of the initial energy, so that two thousand hypergeometric functions serve the
-whole table. Needs mpmath. Run, a few seconds:
+whole table. Needs mpmath. A few seconds, and some minutes with --spectrum, which writes the second table:
 
-    python validation/gaunt_table.py
+    python validation/gaunt_table.py [--spectrum src/zwicky/observe/gaunt.csv]
 """
 
 from __future__ import annotations
+
+import argparse
+from pathlib import Path
 
 import mpmath
 import numpy as np
@@ -24,6 +29,8 @@ from scipy.integrate import trapezoid
 from scipy.interpolate import CubicSpline
 
 LOG_GAMMA2 = np.linspace(-4.5, 2.0, 27)
+SPECTRUM_LOG_GAMMA2 = np.linspace(-4.5, 1.0, 23)
+SPECTRUM_LOG_U = np.linspace(-3.5, 1.75, 22)
 RYDBERG_KEV = 13.605693123e-3
 
 
@@ -66,8 +73,28 @@ def frequency_average(gamma2: NDArray[np.float64], per_dex: int = 4) -> NDArray[
     return trapezoid(integrand, log_t, axis=1)
 
 
+def at_photon_energy(u: float, gamma2: float, nodes: int = 20) -> float:
+    """g(u, gamma^2), with x = w^2 to smooth the end at x = 0; e^-x ends the integral at x = 36."""
+    w, weight = np.polynomial.legendre.leggauss(nodes)
+    w, weight = 3.0 * (w + 1), 3.0 * weight
+    return float(sum(2 * w * weight * np.exp(-(w**2)) * [gaunt((x + u) / gamma2, x / gamma2) for x in w**2]))
+
+
+def write_spectrum(path: Path) -> None:
+    """The second table as a CSV: a row for each photon energy, a column for each gamma^2."""
+    rows = [[at_photon_energy(10.0**u, 10.0**g) for g in SPECTRUM_LOG_GAMMA2] for u in SPECTRUM_LOG_U]
+    head = "Free-free Gaunt factor; made by validation/gaunt_table.py. Columns: log10 u, then log10 gamma^2 ="
+    header = f"{head} {' '.join(f'{g:.2f}' for g in SPECTRUM_LOG_GAMMA2)}"
+    np.savetxt(path, np.column_stack([SPECTRUM_LOG_U, rows]), fmt="%.5f", delimiter=",", header=header)
+
+
 def main() -> None:
     """Print the table, then the values at a few temperatures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--spectrum", type=Path, help="write the table of the spectrum here")
+    o = parser.parse_args()
+    if o.spectrum:
+        return write_spectrum(o.spectrum)
     table = frequency_average(10**LOG_GAMMA2)
     for start in range(0, len(table), 7):
         print("    " + ", ".join(f"{g:.6f}" for g in table[start : start + 7]) + ",")

@@ -205,7 +205,12 @@ def observe(
     cap: Annotated[int, typer.Option(help="Most sightlines of one cluster.")] = 30,
     pixels: Annotated[int, typer.Option(help="Pixels along a side.")] = 128,
     pixel_kpc: Annotated[float, typer.Option(help="Side of a pixel, proper [kpc].")] = 100.0,
-    channels: Annotated[str, typer.Option(help="Comma-separated channels.")] = "gas,dark_matter,compton_y,xray",
+    channels: Annotated[
+        str, typer.Option(help="Comma-separated, such as ksz, xray_0.5-2keV, sz_150GHz, convergence_z1.")
+    ] = "gas,dark_matter,compton_y,xray",
+    depth_kpc: Annotated[float, typer.Option(help="Of the line of sight, proper [kpc]; 0 for the width.")] = 0.0,
+    redshift: Annotated[float, typer.Option(help="Where clusters are seen; negative for the snapshot's.")] = -1.0,
+    hydrogen_column: Annotated[float, typer.Option(help="Of the Milky Way, for X-ray bands [cm^-2].")] = 0.0,
     seed: Seed = 0,
     dry_run: DryRun = False,
 ) -> None:
@@ -220,7 +225,10 @@ def observe(
         raise UserError("give every snapshot together with its halo catalogue.")
     pairs = list(zip(paths[::2], paths[1::2], strict=True))
     with _user_errors():
-        config = ObserveConfig(_names(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed)
+        config = ObserveConfig(
+            _names(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed, depth_kpc=depth_kpc,
+            redshift=redshift, hydrogen_column=hydrogen_column,
+        )
         if dry_run:
             return _show(config)
         check_output(out_file)

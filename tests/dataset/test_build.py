@@ -110,6 +110,21 @@ def test_maps_do_not_depend_on_how_much_of_the_snapshot_was_read(pair, tmp_path,
         np.testing.assert_array_equal(near.read(channel), whole.read(channel))
 
 
+def test_depth_redshift_and_column_of_the_maps_are_those_of_the_configuration(pair, tmp_path):
+    """All of the box holds three balls on a line; absorption dims a soft band."""
+    config = replace(CONFIG, channels=("gas", "xray_0.5-2keV"), redshift=0.2)
+    shallow = open_maps(build_maps([pair], tmp_path / "a.h5", replace(config, hydrogen_column=1e21)))
+    deep = open_maps(build_maps([pair], tmp_path / "b.h5", replace(config, depth_kpc=np.inf)))
+    with h5py.File(deep.path) as f:
+        assert f.attrs["depth_kpc"] == pytest.approx(40000.0)
+    assert deep.read("gas").sum() > shallow.read("gas").sum() * 1.01
+    bands = [maps.read("xray_0.5-2keV").sum((1, 2), dtype=float) for maps in (shallow, deep)]
+    assert (bands[0] < 0.9 * bands[1]).all()
+    for wrong in ({"depth_kpc": -1.0}, {"hydrogen_column": np.nan}, {"redshift": 50.0}):
+        with pytest.raises(ValueError, match="depth_kpc"):
+            replace(CONFIG, **wrong)
+
+
 def test_another_seed_gives_other_sightlines(built, pair, tmp_path):
     other = open_maps(build_maps([pair, pair], tmp_path / "other.h5", replace(CONFIG, seed=6)))
     with h5py.File(built.path) as a, h5py.File(other.path) as b:

@@ -5,50 +5,118 @@ import pytest
 from astropy import units as u
 
 from zwicky.cosmology import Cosmology
-from zwicky.observe.channels import CHANNELS, mean_column, temperature_decrement
-from zwicky.observe.emissivity import compton_y_weight, free_free_luminosity
+from zwicky.observe.channels import CHANNELS, FAMILIES, channel, mean_column, temperature_decrement
+from zwicky.observe.channels.lensing import critical_surface_density
+from zwicky.observe.emissivity import compton_y_weight, electron_number, free_free_luminosity
+from zwicky.observe.scene import Scene
 from zwicky.simulate.state import Species
+from zwicky.units import KEV_IN_K
+
+SCENE = Scene(1.0, Cosmology(), 0.1)
+EXAMPLES = ("xray_0.5-2keV", "sz_150GHz", "convergence_z1.0")  # one of each family
 
 
 def species(P=5):
     rng = np.random.default_rng(0)
     return Species(
-        positions=rng.normal(size=(P, 3)), velocities=np.zeros((P, 3), np.float32), masses=rng.uniform(1e8, 1e9, P),
+        positions=rng.normal(size=(P, 3)), velocities=np.full((P, 3), 9, np.float32), masses=rng.uniform(1e8, 1e9, P),
         support_radius=np.ones(P), density=rng.uniform(1e13, 1e14, P), temperature=rng.uniform(1e7, 1e8, P),
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CHANNELS)
+@pytest.mark.parametrize("name", [*CHANNELS, *EXAMPLES])
 def test_every_channel(name):
-    channel = CHANNELS[name]
-    assert channel.name == name
-    u.Unit(channel.unit)
-    assert channel.label
-    assert set(channel.species) <= {"gas", "dark_matter", "stars"}
+    c = channel(name)
+    assert c.name == name
+    u.Unit(c.unit)
+    assert c.label
+    assert set(c.species) <= {"gas", "dark_matter", "stars"}
     gas = species()
-    weight = channel.weight(gas, 1.0)
-    assert weight.shape == (5,)
-    assert (weight > 0).all()
-    np.testing.assert_allclose(channel.weight(gas.take(np.array([3, 1])), 1.0), weight[[3, 1]])
+    for weigh in (c.weight, c.over):
+        if weigh:
+            weight = weigh(gas, SCENE)
+            assert weight.shape == (5,)
+            assert (weight != 0).all()
+            np.testing.assert_allclose(weigh(gas.take(np.array([3, 1])), SCENE), weight[[3, 1]])
+
+
+def test_there_is_an_example_of_each_family():
+    assert len(EXAMPLES) == len(FAMILIES)
+    for name in ("xray", "xray_2-0.5keV", "sz_GHz", "xray_0.5-2kev"):
+        if name not in CHANNELS:
+            with pytest.raises(ValueError, match=r"unknown channel|must be between"):
+                channel(name)
+
+
+def test_kinetic_effect_has_the_sign_of_the_approach():
+    """sigma_T N_e v / c: gas that comes nearer, along positive z, heats the background."""
+    gas = species()
+    gas.velocities[:, 2] = [300, -300, 0, 1000, 1]
+    weight = CHANNELS["ksz"].weight(gas, SCENE)
+    assert (np.sign(weight) == [1, -1, 0, 1, 1]).all()
+    sigma = (6.6524587e-25 * u.cm**2).to_value(u.kpc**2)
+    np.testing.assert_allclose(weight[0], sigma * electron_number(gas.masses[0]) * 300 / 299792.458, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("ghz", "f"), [(90, -1.5979), (150, -0.9533), (260, 0.6733)])
+def test_thermal_effect_at_a_frequency_is_f_times_y_of_cold_gas(ghz, f):
+    gas = species()
+    gas.temperature[:] = 1e-3 * KEV_IN_K
+    y = CHANNELS["compton_y"].weight(gas, SCENE)
+    np.testing.assert_allclose(channel(f"sz_{ghz}GHz").weight(gas, SCENE), 2.7255e6 * y * f, rtol=2e-4)
+
+
+def test_hot_gas_dims_the_decrement_less():
+    """Ratios to the non-relativistic effect at 10 keV: 0.943 at 90 GHz, 0.936 at 150 GHz, 0.754 at 260 GHz."""
+    gas = species()
+    for ghz, ratio in ((90, 0.943), (150, 0.936), (260, 0.754)):
+        gas.temperature[:] = 10 * KEV_IN_K
+        hot = channel(f"sz_{ghz}GHz").weight(gas, SCENE) / CHANNELS["compton_y"].weight(gas, SCENE)
+        gas.temperature[:] = 1e-3 * KEV_IN_K
+        cold = channel(f"sz_{ghz}GHz").weight(gas, SCENE) / CHANNELS["compton_y"].weight(gas, SCENE)
+        np.testing.assert_allclose(hot / cold, ratio, atol=2e-3)
+
+
+def test_critical_surface_density_and_what_cannot_be_lensed():
+    """Independent: the formula with astropy's units, in a flat universe."""
+    from astropy import constants as const
+    from astropy.cosmology import FlatLambdaCDM
+
+    d = FlatLambdaCDM(70, 0.3)
+    lens, source = d.angular_diameter_distance(0.3), d.angular_diameter_distance(1.0)
+    between = (d.comoving_distance(1.0) - d.comoving_distance(0.3)) / 2
+    expected = (const.c**2 * source / (4 * np.pi * const.G * lens * between)).to_value("Msun / kpc2")
+    assert critical_surface_density(Scene(1.0, Cosmology(), 0.3), 1.0) == pytest.approx(expected, rel=1e-4)
+    for z in (0.0, 1.0, 2.0):
+        with pytest.raises(ValueError, match="is not lensed by a cluster"):
+            critical_surface_density(Scene(1.0, Cosmology(), z), 1.0)
+
+
+def test_a_scene_that_cannot_be_is_refused():
+    for redshift, column in ((-0.1, 0.0), (np.nan, 0.0), (0.1, -1.0), (0.1, np.nan)):
+        with pytest.raises(ValueError, match="a cluster is seen at a redshift from 0 to 20"):
+            Scene(1.0, Cosmology(), redshift, column)
 
 
 def test_weights_are_those_of_the_physics():
     gas = species()
-    np.testing.assert_array_equal(CHANNELS["gas"].weight(gas, 1.0), gas.masses)
-    np.testing.assert_allclose(CHANNELS["compton_y"].weight(gas, 1.0), compton_y_weight(gas.masses, gas.temperature))
+    np.testing.assert_array_equal(CHANNELS["gas"].weight(gas, SCENE), gas.masses)
+    np.testing.assert_allclose(CHANNELS["compton_y"].weight(gas, SCENE), compton_y_weight(gas.masses, gas.temperature))
     L = free_free_luminosity(gas.masses, gas.density, gas.temperature) * u.erg / u.s
     per_area = (L / u.kpc**2).to_value("erg / (s cm2)")
-    np.testing.assert_allclose(CHANNELS["xray"].weight(gas, 1.0), per_area, rtol=1e-12)
+    np.testing.assert_allclose(CHANNELS["xray"].weight(gas, SCENE), per_area, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("name", "field"), [("compton_y", "temperature"), ("xray", "temperature"), ("xray", "density")]
-)
+    ("name", "field"),
+    [("compton_y", "temperature"), ("xray", "temperature"), ("xray", "density"), ("ksz", "velocities"),
+     ("temperature", "temperature"), ("temperature_sl", "density")],
+)  # fmt: skip
 def test_missing_input_is_named(name, field):
     gas = species()
     setattr(gas, field, None)
     with pytest.raises(ValueError, match=field):
-        CHANNELS[name].weight(gas, 1.0)
+        CHANNELS[name].weight(gas, SCENE)
 
 
 def test_mean_column():

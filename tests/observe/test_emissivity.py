@@ -8,10 +8,13 @@ from astropy import units as u
 from zwicky.observe.emissivity import (
     C_FREE_FREE,
     RYDBERG,
+    band_luminosity,
     compton_y_weight,
     electron_number,
     free_free_luminosity,
     gaunt_factor,
+    photoelectric_cross_section,
+    spectral_gaunt_factor,
 )
 from zwicky.units import K_B, KEV, KEV_IN_K, M_PROTON, MPC, MSUN, X_HYDROGEN
 
@@ -85,3 +88,59 @@ def test_arrays_and_cold_gas():
 
 def test_rydberg():
     assert pytest.approx(157887.5, rel=1e-5) == RYDBERG / K_B  # [K]
+
+
+@pytest.mark.parametrize(
+    ("kT", "values"), [(0.5, (1.9141, 1.0439, 0.7218)), (1, (1.8962, 0.9896, 0.6656)), (2, (1.8772, 0.9476, 0.6249)),
+                       (5, (1.8554, 0.9088, 0.5888)), (10, (1.8428, 0.8889, 0.5708)), (15, (1.8368, 0.8801, 0.5630))]
+)  # fmt: skip
+def test_gaunt_factor_of_the_spectrum_of_hydrogen(kT, values):
+    """At u = 0.1, 1 and 3, against another evaluation of the hypergeometric functions."""
+    u_values = np.array([0.1, 1, 3])
+    np.testing.assert_allclose(spectral_gaunt_factor(u_values, np.full(3, RYDBERG / (kT * KEV))), values, rtol=1.5e-3)
+
+
+@pytest.mark.parametrize("gamma2", [1e-4, 3e-3, 0.03, 0.3])
+def test_both_gaunt_factors_agree(gamma2):
+    """int g e^-u du is the average over frequency."""
+    v = np.geomspace(10**-3.5, 50, 4000)
+    spectrum = spectral_gaunt_factor(v, np.full(len(v), gamma2)) * np.exp(-v)
+    below = v[0] * spectrum[0] * 1.07  # g goes as -ln u there
+    assert np.trapezoid(spectrum * v, np.log(v)) + below == pytest.approx(float(gaunt_factor(gamma2)), rel=3e-4)
+
+
+@pytest.mark.parametrize("kT", [1.0, 3.0, 8.0])
+def test_bands_add_up_to_the_whole(kT):
+    """From 0.05 to 20 keV in three bands, and above and below by the exponential and the Gaunt factor."""
+    gas = 1e10, 1e13, kT * KEV_IN_K
+    bands = [float(band_luminosity(*gas, b)) for b in ((0.05, 0.5), (0.5, 2.0), (2.0, 20.0))]
+    whole = float(free_free_luminosity(*gas))
+    assert sum(bands) == pytest.approx(float(band_luminosity(*gas, (0.05, 20.0))), rel=1e-4)
+    below = 0.05 / kT * float(spectral_gaunt_factor(0.03 / kT, 1e-3 * 13.6 / kT))
+    above = np.exp(-20 / kT) * 0.4
+    assert sum(bands) / whole == pytest.approx(1 - below / float(gaunt_factor(13.6e-3 / kT)) - above, abs=0.02)
+
+
+def test_a_band_of_a_receding_cluster_is_emitted_at_higher_energies():
+    gas = 1e10, 1e13, 4 * KEV_IN_K
+    assert band_luminosity(*gas, (0.5, 2.0), 0.5) == pytest.approx(band_luminosity(*gas, (0.75, 3.0)), rel=1e-9)
+
+
+def test_absorption_takes_the_share_of_the_cross_section():
+    """A narrow band at 1 keV behind 1e21 hydrogen atoms per cm^2; sigma(1 keV) = 2.42e-22 cm^2."""
+    gas = 1e10, 1e13, 4 * KEV_IN_K
+    assert photoelectric_cross_section(1.0) == pytest.approx(2.422e-22, rel=1e-6)
+    clear, dimmed = (band_luminosity(*gas, (0.999, 1.001), 0.0, column) for column in (0.0, 1e21))
+    assert dimmed / clear == pytest.approx(np.exp(-0.2422), rel=1e-3)
+
+
+def test_cross_section_jumps_up_at_the_edges_of_carbon_nitrogen_oxygen_and_iron():
+    edges = np.array([0.284, 0.4, 0.532, 7.111])
+    assert (photoelectric_cross_section(edges * 1.001) > 1.03 * photoelectric_cross_section(edges * 0.999)).all()
+    between = np.geomspace(0.54, 0.7, 20)
+    assert (np.diff(photoelectric_cross_section(between)) < 0).all()
+
+
+def test_cold_gas_does_not_shine_in_a_band():
+    assert band_luminosity(1e10, 1e13, 0.0, (0.5, 2.0)) == 0
+    assert band_luminosity(1e10, 1e13, 1e5, (0.5, 2.0)) == 0

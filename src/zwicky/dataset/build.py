@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from zwicky.dataset.store import MapWriter
 from zwicky.halos import halo_centres, read_halos
 from zwicky.io import UserError, atomic_path
-from zwicky.observe.channels import CHANNELS
-from zwicky.observe.render import cut_cube, halo_centre, known_channels, reach_of_cube, render
+from zwicky.observe.channels import channel, known_channels
+from zwicky.observe.render import cut_cube, halo_centre, reach_of_cube, render
 from zwicky.observe.sightlines import SPLITS, flat_in_log_mass, random_rotations, split_by_cluster
 from zwicky.simulate.state import Particles
 from zwicky.snapshots import read_header, read_snapshot
@@ -35,8 +35,11 @@ class ObserveConfig:
     """What to observe.
 
     Args:
-        channels: names of `observe.channels.CHANNELS`.
-        pixels: along a side. pixel_kpc: side of a pixel, proper [kpc]. The line of sight is as deep as the map is wide.
+        channels: names of `observe.channels.CHANNELS`, or of its FAMILIES.
+        pixels: along a side. pixel_kpc: side of a pixel, proper [kpc].
+        depth_kpc: of the line of sight, proper [kpc]; 0 for as deep as the map is wide, inf for all of the box.
+        redshift: at which the clusters are seen, for X-ray bands and lensing; negative for that of the snapshot.
+        hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
         min_mass: least M200m [Msun].
         per_bin: sightlines per 0.1 dex of M200m. cap: most sightlines of one cluster.
         fractions: of the clusters (or simulations), for training, validation and test.
@@ -54,17 +57,27 @@ class ObserveConfig:
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     hold_out: str = "cluster"
     seed: int = 0
+    depth_kpc: float = 0.0
+    redshift: float = -1.0
+    hydrogen_column: float = 0.0
 
     def __post_init__(self) -> None:
         known_channels(self.channels)
         if self.pixels < 8 or not self.pixel_kpc > 0 or self.min_mass < 0 or self.per_bin < 1 or self.cap < 1:
             raise ValueError("need pixels >= 8, pixel_kpc > 0, min_mass >= 0, per_bin >= 1 and cap >= 1.")
+        if not (self.depth_kpc >= 0 and self.redshift < 20 and 0 <= self.hydrogen_column < 1e25):
+            raise ValueError("need depth_kpc >= 0, redshift < 20 and a hydrogen_column that is not negative.")
         if self.hold_out not in ("cluster", "simulation"):
             raise ValueError(f"hold_out must be cluster or simulation, not {self.hold_out!r}.")
         if not self.channels or self.seed < 0 or not np.isfinite(self.min_mass) or self.pixels > 4096:
             raise ValueError("need some channels, seed >= 0, a finite min_mass and at most 4096 pixels.")
         if len(self.fractions) != 3 or not abs(sum(self.fractions) - 1) < 1e-6 or min(self.fractions) < 0:
             raise ValueError(f"the fractions of the splits must be three that add up to one, not {self.fractions}.")
+
+
+    def depth_in(self, particles: Particles) -> float:
+        """Depth of the line of sight in this snapshot, proper [kpc]."""
+        return min(self.depth_kpc or self.pixels * self.pixel_kpc, particles.box * 1e3 * particles.scale_factor)
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ def build_maps(
     catalogues = [read_halos(halos) for _, halos in pairs]
     plan = _make_plan(catalogues, config)
     total = int(plan.sightlines.sum())
-    units = {name: CHANNELS[name].unit for name in config.channels}
+    units = {name: channel(name).unit for name in config.channels}
     with atomic_path(path) as part, h5py.File(part, "w") as file:
         writer = MapWriter(file, total, config.pixels, units)
         columns: list[dict[str, float]] = []
@@ -119,7 +132,7 @@ def _read_around(
     """The snapshot, or what lies around the chosen halos where that is far less."""
     header = read_header(snapshot)
     centres = halo_centres(halos)[plan.row[plan.simulation == simulation]]
-    radius = reach_of_cube(config.pixels * config.pixel_kpc / (1e3 * header.scale_factor))
+    radius = reach_of_cube(config.pixels * config.pixel_kpc, config.depth_in(header)) / (1e3 * header.scale_factor)
     if len(centres) and len(centres) * 4 * radius**3 < header.box**3 / 3:
         return read_snapshot(snapshot, centres, radius)
     return read_snapshot(snapshot)
@@ -165,7 +178,9 @@ def _observe_cluster(
     count = int(plan.sightlines[cluster])
     if count == 0:
         return
-    cube = cut_cube(particles, halo_centre(halo), config.pixels * config.pixel_kpc)
+    seen = None if config.redshift < 0 else config.redshift
+    side, depth = config.pixels * config.pixel_kpc, config.depth_in(particles)
+    cube = cut_cube(particles, halo_centre(halo), side, depth, seen, config.hydrogen_column)
     rotations = random_rotations(count, np.random.default_rng([config.seed, cluster]))
     for rotation in rotations:
         writer.append(render(cube, config.channels, rotation, config.pixels, config.pixel_kpc), rotation)
@@ -181,7 +196,7 @@ def _attributes(particles: Particles, config: ObserveConfig, previous: dict[str,
     """File attributes; simulations of one set must share redshift and cosmology."""
     cosmology = json.dumps(particles.cosmology.as_dict())
     here = {
-        "pixel_kpc": config.pixel_kpc, "depth_kpc": config.pixels * config.pixel_kpc, "redshift": particles.redshift,
+        "pixel_kpc": config.pixel_kpc, "depth_kpc": config.depth_in(particles), "redshift": particles.redshift,
         "cosmology": cosmology, "version": __version__, "config": json.dumps(asdict(config)),
     }
     if previous and (previous["cosmology"] != cosmology or previous["redshift"] != here["redshift"]):

@@ -23,8 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from zwicky.kernels.threads import share_out
-from zwicky.observe.channels import CHANNELS, Channel
+from zwicky.observe.channels import channel, known_channels
 from zwicky.observe.project import project
+from zwicky.observe.scene import Scene, Weight
 from zwicky.simulate.state import Particles, Species
 
 K_NEIGHBOURS = 64
@@ -39,13 +40,15 @@ class Cube:
 
     Args:
         side_kpc: side of the largest cube that fits at any rotation, proper [kpc].
-        scale_factor: of the snapshot.
+        depth_kpc: of the line of sight through it, proper [kpc]; None for as deep as a map is wide.
+        scene: what the channels need to know.
         dark_matter, gas, stars: positions relative to the centre and support radii proper [kpc], density proper
-            [Msun / Mpc^3], masses [Msun], temperature [K]; None where the snapshot has none.
+            [Msun / Mpc^3], velocities [km/s], masses [Msun], temperature [K]; None where the snapshot has none.
     """
 
     side_kpc: float
-    scale_factor: float
+    depth_kpc: float | None
+    scene: Scene
     dark_matter: Species | None
     gas: Species | None
     stars: Species | None
@@ -58,26 +61,30 @@ def observe(
     rotation: ArrayLike | None = None,
     pixels: int = 128,
     pixel_kpc: float = 100.0,
+    depth_kpc: float | None = None,
+    redshift: float | None = None,
+    hydrogen_column: float = 0.0,
 ) -> dict[str, u.Quantity]:
     """Maps of one halo, {channel: (pixels, pixels) with its unit}, index [y, x], centred on the halo.
-
-    The line of sight is as deep as the map is wide.
 
     Args:
         particles: the snapshot.
         halo: with keys x, y, z, comoving [Mpc] (a row of a table, or a mapping), or the three numbers themselves.
-        channels: names from CHANNELS.
-        rotation: (3, 3) matrix R, x' = R x; the line of sight is z'. None looks along z.
+        channels: names from CHANNELS, or of FAMILIES, as `xray_0.5-2keV`, `sz_150GHz` or `convergence_z1.0`.
+        rotation: (3, 3) matrix R, x' = R x; the observer is at large z'. None looks along z.
         pixels: along a side.
         pixel_kpc: side of a pixel, proper [kpc].
+        depth_kpc: of the line of sight, proper [kpc]; None for as deep as the map is wide.
+        redshift: at which the halo is seen, for bands and lensing; None for that of the snapshot.
+        hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
 
     Raises:
         ValueError: a channel is unknown or lacks its input, or the cube does not fit into the box.
     """
     known_channels(channels)
-    cube = cut_cube(particles, halo_centre(halo), pixels * pixel_kpc)
+    cube = cut_cube(particles, halo_centre(halo), pixels * pixel_kpc, depth_kpc, redshift, hydrogen_column)
     maps = render(cube, channels, rotation, pixels, pixel_kpc)
-    return {name: u.Quantity(image, CHANNELS[name].unit) for name, image in maps.items()}
+    return {name: u.Quantity(image, channel(name).unit) for name, image in maps.items()}
 
 
 def render(
@@ -95,45 +102,66 @@ def render(
     wanted, R, width = known_channels(channels), _rotation(rotation), pixels * pixel_kpc
     if width > cube.side_kpc * (1 + 1e-9):
         raise ValueError(f"a map of {width:g} kpc is wider than the cube of {cube.side_kpc:g} kpc.")
-    maps = {channel.name: np.zeros((pixels, pixels)) for channel in wanted}
+    maps, norms = ({c.name: np.zeros((pixels, pixels)) for c in wanted} for _ in range(2))
     for kind in KINDS:
-        mine, species = [channel for channel in wanted if kind in channel.species], getattr(cube, kind)
-        for channel in mine:
-            if species is None and len(channel.species) == 1:
-                what = kind.replace("_", " ")
-                raise ValueError(f"the channel {channel.name} needs {what}, which this snapshot does not have.")
+        mine, species = [c for c in wanted if kind in c.species], getattr(cube, kind)
+        lonely = [c.name for c in mine if species is None and len(c.species) == 1]
+        if lonely:
+            what = kind.replace("_", " ")
+            raise ValueError(f"the channel {lonely[0]} needs {what}, which this snapshot does not have.")
         if mine and species is not None:
-            images = _project_species(species, mine, cube.scale_factor, R, width, pixels)
-            for channel, image in zip(mine, images, strict=True):
-                maps[channel.name] += image
+            weights = [(maps, c.name, c.weight) for c in mine] + [(norms, c.name, c.over) for c in mine if c.over]
+            images = _project_species(species, [w for _, _, w in weights], cube, R, width, pixels)
+            for (images_of, name, _), image in zip(weights, images, strict=True):
+                images_of[name] += image
+    for c in wanted:
+        if c.over:
+            maps[c.name] = np.divide(maps[c.name], norms[c.name], out=norms[c.name], where=norms[c.name] > 0)
     return maps
 
 
-def cut_cube(particles: Particles, centre: ArrayLike, side_kpc: float) -> Cube:
+def cut_cube(
+    particles: Particles,
+    centre: ArrayLike,
+    side_kpc: float,
+    depth_kpc: float | None = None,
+    redshift: float | None = None,
+    hydrogen_column: float = 0.0,
+) -> Cube:
     """The particles that a cube of side_kpc around centre can hold at any rotation.
 
     Args:
         particles: the snapshot, periodic.
         centre: (3,) comoving [Mpc].
         side_kpc: side of the cube, proper [kpc].
+        depth_kpc: its depth along the line of sight, if that differs, proper [kpc].
+        redshift, hydrogen_column: as for `observe`.
 
     Raises:
         ValueError: the cube is larger than the box, or the centre is not three numbers.
     """
     a, centre = particles.scale_factor, np.asarray(centre, dtype=float)
-    side = side_kpc / (1e3 * a)
+    side, depth = (length / (1e3 * a) for length in (side_kpc, depth_kpc or side_kpc))
     if centre.shape != (3,) or not np.isfinite(centre).all():
         raise ValueError(f"the centre of a cube must be three finite numbers, not {centre}.")
-    if not 0 < side <= particles.box:
-        box_kpc = particles.box * 1e3 * a
-        raise ValueError(f"a cube of {side_kpc:g} kpc does not fit into the box of {box_kpc:g} kpc (proper).")
+    for length in (side, depth):
+        if not 0 < length <= particles.box * (1 + 1e-9):
+            ours, whole = length * 1e3 * a, particles.box * 1e3 * a
+            raise ValueError(f"a cube of {ours:g} kpc does not fit into the box of {whole:g} kpc (proper).")
+    scene = Scene(a, particles.cosmology, particles.redshift if redshift is None else redshift, hydrogen_column)
     there = (s if s is not None and len(s) else None for s in (getattr(particles, kind) for kind in KINDS))
-    return Cube(side_kpc, a, *(s and _cut_species(s, centre, side, particles.box, a) for s in there))
+    return Cube(
+        side_kpc, depth_kpc, scene, *(s and _cut_species(s, centre, side, depth, particles.box, a) for s in there)
+    )
 
 
-def reach_of_cube(side: float) -> float:
-    """How far from its centre the particles of a cube are, with the kernels that reach into it."""
-    return (0.5 * np.sqrt(3.0) + MARGIN) * side
+def reach_of_cube(side: float, depth: float | None = None) -> float:
+    """How far from its centre the particles of a cube are, with the kernels that reach into it; depth None for side."""
+    return _half_diagonal(side, side if depth is None else depth) + MARGIN * side
+
+
+def _half_diagonal(side: float, depth: float) -> float:
+    return 0.5 * float(np.sqrt(2 * side**2 + depth**2))
 
 
 def halo_centre(halo: Mapping[str, Any] | Row | ArrayLike) -> NDArray[np.float64]:
@@ -141,18 +169,6 @@ def halo_centre(halo: Mapping[str, Any] | Row | ArrayLike) -> NDArray[np.float64
     if isinstance(halo, Mapping | Row):
         return np.array([u.Quantity(halo[axis], u.Mpc).value for axis in "xyz"])
     return np.asarray(halo, dtype=float)
-
-
-def known_channels(names: Sequence[str]) -> list[Channel]:
-    """The channels of these names, each once.
-
-    Raises:
-        ValueError: one is not in CHANNELS.
-    """
-    for name in names:
-        if name not in CHANNELS:
-            raise ValueError(f"unknown channel {name!r}; the known ones are: {', '.join(CHANNELS)}.")
-    return [CHANNELS[name] for name in dict.fromkeys(names)]
 
 
 def neighbour_radius(positions: NDArray[np.float64], largest: float, k: int = K_NEIGHBOURS) -> NDArray[np.float64]:
@@ -164,19 +180,24 @@ def neighbour_radius(positions: NDArray[np.float64], largest: float, k: int = K_
 
 
 def _project_species(
-    species: Species, channels: list[Channel], scale_factor: float, R: NDArray[np.float64], width: float, pixels: int
+    species: Species, weights: list[Weight], cube: Cube, R: NDArray[np.float64], width: float, pixels: int
 ) -> NDArray[np.float64]:
-    """Maps (C, pixels, pixels) of one species in one pass."""
-    weights = np.stack([channel.weight(species, scale_factor) for channel in channels], axis=1)
-    turned = species.positions @ R.T
-    inside = np.abs(turned[:, 2]) <= 0.5 * width
-    return project(turned[inside], species.support_radius[inside], weights[inside], width, pixels)  # type: ignore[index]
+    """Maps (C, pixels, pixels) of one species in one pass, seen along z of the rotated frame."""
+    turned = replace(species, positions=species.positions @ R.T)
+    if species.velocities is not None:
+        turned = replace(turned, velocities=species.velocities @ R.T.astype(np.float32))
+    columns = np.stack([weight(turned, cube.scene) for weight in weights], axis=1)
+    inside = np.abs(turned.positions[:, 2]) <= 0.5 * (cube.depth_kpc or width)
+    radius: NDArray[np.float64] = species.support_radius  # type: ignore[assignment]
+    return project(turned.positions[inside], radius[inside], columns[inside], width, pixels)
 
 
-def _cut_species(species: Species, centre: NDArray[np.float64], side: float, box: float, a: float) -> Species:
-    """One species of a cube of comoving side [Mpc], in the units of Cube."""
-    radius = 0.5 * np.sqrt(3.0) * side
-    index, offset = _sphere(species.positions, centre, box, reach_of_cube(side))
+def _cut_species(
+    species: Species, centre: NDArray[np.float64], side: float, depth: float, box: float, a: float
+) -> Species:
+    """One species of a cube of comoving side and depth [Mpc], in the units of Cube."""
+    radius = _half_diagonal(side, depth)
+    index, offset = _sphere(species.positions, centre, box, reach_of_cube(side, depth))
     near = species.take(index)
     H = near.support_radius if near.support_radius is not None else neighbour_radius(offset, 0.5 * side)
     reaches = np.linalg.norm(offset, axis=1) <= radius + H

@@ -15,14 +15,18 @@ Intensities are in units of 2 (k T_cmb)^3 / (h c)^2.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import CubicSpline
 from scipy.special import kve
 
 from zwicky.units import C_CGS, H_PLANCK, K_B, KEV, M_ELECTRON, T_CMB
 
 REST_ENERGY = M_ELECTRON * C_CGS**2 / KEV  # [keV]
 NODES = 96  # of each integral
+WARMEST = 60.0  # keV, above all gas in clusters
 
 
 def reduced_frequency(frequency_ghz: ArrayLike) -> NDArray[np.float64]:
@@ -52,6 +56,24 @@ def relativistic_spectrum(frequency_ghz: float, temperature_kev: ArrayLike) -> N
     boltzmann = np.exp(-inverse[:, None] * (p**2 / (1 + np.sqrt(1 + p**2))))
     f = inverse[:, None] / kve(2, inverse)[:, None] * p**2 * boltzmann
     return (0.5 * reach[:, None] * weight * f * _mean_change(p, x)).sum(1) * inverse
+
+
+def change_of_temperature(frequency_ghz: float, temperature_kev: ArrayLike) -> NDArray[np.float64]:
+    """(dT / T_cmb) / y at one frequency for electrons of these temperatures [keV], any shape: f(x) if they are cold.
+
+    dI = dT / T_cmb x^4 e^x / (e^x - 1)^2. The ratio to cold electrons comes from a spline in temperature.
+    """
+    x = float(reduced_frequency(frequency_ghz))
+    kT = np.clip(np.asarray(temperature_kev, dtype=float), 0.0, WARMEST)
+    return _temperature_spline(frequency_ghz)(kT) / (x**4 * np.exp(x) / np.expm1(x) ** 2)
+
+
+@functools.lru_cache(maxsize=8)
+def _temperature_spline(frequency_ghz: float) -> CubicSpline:
+    """dI / y as a function of kT [keV]."""
+    kT = np.concatenate([[0.0], np.linspace(0.5, WARMEST, 60)])
+    hot = relativistic_spectrum(frequency_ghz, kT[1:])
+    return CubicSpline(kT, np.concatenate([np.atleast_1d(thermal_spectrum(frequency_ghz)), hot]))
 
 
 def _mean_change(p: NDArray[np.float64], x: float) -> NDArray[np.float64]:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
+from zwicky.observe.scene import Scene
 from zwicky.simulate.state import Species
 
 
-def mass(species: Species, scale_factor: float) -> NDArray[np.float64]:
+def mass(species: Species, scene: Scene) -> NDArray[np.float64]:
     """Mass of each particle [Msun], (P,): the map is a surface density [Msun / kpc^2]."""
     return species.masses
 

@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs bench-project clean
 
 demo: .venv/ready
 	$(BIN)/zwicky demo --out demo
@@ -15,6 +15,10 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench-project: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt swiftsimio meshoid
+	$(BIN)/python benchmarks/projection.py
 
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict

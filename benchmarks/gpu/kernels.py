@@ -31,13 +31,13 @@ from zwicky.simulate import sph
 from zwicky.simulate.gravity import CUTOFF_CELLS, SOFTENING_PER_EPSILON
 
 ROOT = Path(__file__).parents[2]
-MESH, SOFTENING = 2, 1 / 16  # mesh points and Plummer softening over the mean spacing of particles, as in a simulation
+MESH, SOFTENING = 2, 1 / 24  # mesh points and Plummer softening over the mean spacing of particles, as in a simulation
 CLUMPED, CONCENTRATION, SMALLEST, OVERDENSITY = 0.4, 6.0, 64, 200
 COUNTED = 1024  # particles whose pairs are counted
 # Operations of one pair or particle in kernels/pairs.py and cuda.py; a multiply-add is two, a root or a quotient one.
 PCS, OFFSET = 3 * 16, 14
-OPERATIONS = {"gravity": OFFSET + 41, "density": OFFSET + 11, "pressure": OFFSET + 52}
-SCALAR = 30  # more of them in `gravity` where the scalar is wanted
+OPERATIONS = {"gravity": OFFSET + 37, "density": OFFSET + 11, "pressure": OFFSET + 52}
+SCALAR = 25  # more of them in `gravity` where the scalar is wanted
 SET = (
     f"dark matter and gas on lattices of their own, displaced after Zel'dovich in a field of power k^-2 by one spacing "
     f"rms; {CLUMPED:.0%} of both are instead in NFW spheres of concentration {CONCENTRATION:g} and {OVERDENSITY} times "

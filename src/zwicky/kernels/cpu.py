@@ -207,24 +207,21 @@ def _near(x, y, z, origin, low, high, first, last, runs, unit, radius, index, pl
 
 
 @_inner
-def _buffers(rows, size=1024):
-    """Room for runs, for the index of `size` particles, and for as many numbers in each of `rows` rows."""
-    return np.empty((2, MOST_RUNS), np.int64), np.empty(size, np.int64), np.empty((rows, size), np.float32)
+def _ends():
+    """Room for the runs around a cell, and for the edges of its parts."""
+    return np.empty((2, MOST_RUNS), np.int64), np.empty(MOST_PARTS**3 + 2, np.int64)
 
 
 @_inner
-def _collect(x, y, z, start, n, column, iz, reach, unit, radius, ends, index, near):
-    """Particles within `radius` of those of cell (column, iz): index and place in buffers that grow, and number."""
-    runs, total = _runs(start, n, column, iz, reach, ends[0], ends[1])
-    if total >= len(index):
-        _, index, near = _buffers(len(near), 2 * total)
-    i0, i1 = start[column * n + iz], start[column * n + iz + 1]
-    low, high = _corners(near, 0, _place(x, y, z, i0, i1, i0, unit, index, near, 0))
-    return index, near, _near(x, y, z, i0, low, high, ends[0], ends[1], runs, unit, radius, index, near, 0)
+def _room(rows, size):
+    """Index and numbers of what is near a cell, of what is near a part of it, and of the cell's own; and labels."""
+    place, near = np.empty((rows, size), np.float32), np.empty((rows, size), np.float32)
+    spot, integers = np.empty((3, size), np.float32), np.empty((4, size), np.int64)
+    return integers[0], place, integers[1], near, integers[2], spot, integers[3]
 
 
 @_inner
-def _parts(index, place, count, low, high, part, room, edges):
+def _parts(index, place, count, low, high, label, old, room, edges):
     """Sort the first `count` particles by k^3 parts of the box around them: k^3; part c is edges[c]..edges[c + 1]."""
     f = np.float32
     k = min(MOST_PARTS, max(1, int((count / FEW) ** (1 / 3) + 0.5)))
@@ -234,29 +231,28 @@ def _parts(index, place, count, low, high, part, room, edges):
     edges[: k**3 + 2] = 0
     for i in range(count):
         a, b, c = place[0, i] - low[0], place[1, i] - low[1], place[2, i] - low[2]
-        part[i] = (int(a * per_x) * k + int(b * per_y)) * k + int(c * per_z)
-        edges[part[i] + 2] += 1
+        label[i], old[i] = (int(a * per_x) * k + int(b * per_y)) * k + int(c * per_z), index[i]
+        edges[label[i] + 2] += 1
         room[0, i], room[1, i], room[2, i] = place[0, i], place[1, i], place[2, i]
     for c in range(k**3):
         edges[c + 2] += edges[c + 1]
-    first = index[0]
     for i in range(count):
-        j = edges[part[i] + 1]
-        edges[part[i] + 1] += 1
-        index[j] = first + i
+        j = edges[label[i] + 1]
+        edges[label[i] + 1] += 1
+        index[j] = old[i]
         place[0, j], place[1, j], place[2, j] = room[0, i], room[1, i], room[2, i]
     return k**3
 
 
 @_inner
-def _select(index, place, first, last, low, high, who, near):
-    """Those of particles first..last near a cell that pair with some in a box: index and place, and how many."""
+def _select(index, place, first, last, low, high, radius, who, near):
+    """Those of particles first..last near a cell that are within `radius` of a box: index and place, and how many."""
     count = 0
     for j in range(first, last):
         dx, dy, dz = place[0, j], place[1, j], place[2, j]
         who[count] = index[j]
         near[0, count], near[1, count], near[2, count] = dx, dy, dz
-        count += _gap2(dx, dy, dz, low, high) < np.float32(1)
+        count += _gap2(dx, dy, dz, low, high) < radius * radius
     return count
 
 
@@ -382,8 +378,8 @@ def _pair_sums(
 
 @_loop
 def _gravity(begin, end, edges_x, edges_y, position, m, wanted, start, out, n, unit, h2, energy):
-    ends, edges = np.empty((2, MOST_RUNS), np.int64), np.empty(MOST_PARTS**3 + 2, np.int64)
-    buffers = _pair_buffers(1024)
+    ends, edges = _ends()
+    room, back = _room(4, 1024), np.empty((4, 1024), np.float32)
     for block in range(begin, end):
         bx, by = 2 * (block // (n // 4)), 2 * (block % (n // 4))
         for ix in range(edges_x[bx], edges_x[bx + 1]):
@@ -391,34 +387,27 @@ def _gravity(begin, end, edges_x, edges_y, position, m, wanted, start, out, n, u
                 for iz in range(n):
                     c = (ix * n + iy) * n + iz
                     if start[c] < start[c + 1]:
-                        buffers = _cell_gravity(
-                            position, m, wanted, start, out, n, c, unit, h2, energy, ends, edges, buffers
+                        room, back = _cell_gravity(
+                            position, m, wanted, start, out, n, c, unit, h2, energy, ends, edges, room, back
                         )
 
 
 @_inner
-def _pair_buffers(size):
-    """Room for the particles near a cell, and for those near a part of it."""
-    _, index, place = _buffers(4, size)
-    _, who, near = _buffers(4, size)
-    return index, place, who, near, np.empty((4, size), np.float32)
-
-
-@_inner
-def _cell_gravity(position, m, wanted, start, out, n, c, unit, h2, energy, ends, edges, buffers):
-    """Pairs of the particles of cell c with one another and with those of later cells; returns buffers that grow."""
+def _cell_gravity(position, m, wanted, start, out, n, c, unit, h2, energy, ends, edges, room, back):
+    """Pairs of the particles of cell c with one another and with those of later cells; returns room that grows."""
     x, y, z = position[0], position[1], position[2]
     per_h2 = np.float32(1) / h2
     per_h3 = per_h2 * np.sqrt(per_h2)
     i0, i1 = start[c], start[c + 1]
     own = i1 - i0
     runs, total = _forward_runs(start, n, c // n, c % n, ends[0], ends[1])
-    if own + total + VECTOR > len(buffers[0]):
-        buffers = _pair_buffers(2 * (own + total + VECTOR))
-    index, place, who, near, back = buffers
+    if own + total + VECTOR > len(room[0]):
+        size = 2 * (own + total + VECTOR)
+        room, back = _room(4, size), np.empty((4, size), np.float32)
+    index, place, who, near, label, _, _ = room
     _place(x, y, z, i0, i1, i0, unit, index, place, 0)
     low, high = _corners(place, 0, own)
-    parts = _parts(index, place, own, low, high, who, near, edges)
+    parts = _parts(index, place, own, low, high, label, who, near, edges)
     count = _near(x, y, z, i0, low, high, ends[0], ends[1], runs, unit, np.float32(1), index, place, own)
     for part in range(parts):
         first, last = edges[part], edges[part + 1]
@@ -429,7 +418,7 @@ def _cell_gravity(position, m, wanted, start, out, n, c, unit, h2, energy, ends,
             who, near, near_count = index, place, count
         else:
             low, high = _corners(place, first, last)
-            near_count = _select(index, place, first, count, low, high, who, near)
+            near_count = _select(index, place, first, count, low, high, np.float32(1), who, near)
         scalar = False
         for j in range(near_count):
             scalar |= wanted[who[j]]
@@ -447,7 +436,7 @@ def _cell_gravity(position, m, wanted, start, out, n, c, unit, h2, energy, ends,
         for j in range(near_count):
             for d in range(4):
                 out[who[j], d] += back[d, j]
-    return buffers
+    return room, back
 
 
 @_inner
@@ -478,7 +467,8 @@ def density(position: Tensor, mass: Tensor, h: Tensor, wanted: Tensor, start: Te
 def _density(begin, end, position, m, h, wanted, start, out, n, unit):
     x, y, z = position[0], position[1], position[2]
     side = unit * np.float32(TWO32 / n)
-    ends, index, near = _buffers(4)
+    ends, edges = _ends()
+    room = _room(4, 1024)
     for column in range(begin, end):
         for iz in range(n):
             i0, i1 = start[column * n + iz], start[column * n + iz + 1]
@@ -487,14 +477,34 @@ def _density(begin, end, position, m, h, wanted, start, out, n, unit):
                 widest = max(widest, h[i]) if wanted[i] else widest
             if widest == 0:
                 continue
-            reach = int(np.ceil(widest / side))
-            index, near, count = _collect(x, y, z, start, n, column, iz, reach, unit, widest, ends, index, near)
-            for j in range(count):
-                near[3, j] = m[index[j]]
+            runs, total = _runs(start, n, column, iz, int(np.ceil(widest / side)), ends[0], ends[1])
+            if total + VECTOR > len(room[0]):
+                room = _room(4, 2 * (total + VECTOR))
+            index, place, who, near, mine, spot, label = room
+            own = 0
             for i in range(i0, i1):
-                if wanted[i]:
-                    xi, yi, zi = _offset(x[i], x[i0], unit), _offset(y[i], y[i0], unit), _offset(z[i], z[i0], unit)
-                    out[i] = _density_sum(near, count, xi, yi, zi, np.float32(1) / h[i])
+                own = _place(x, y, z, i, i + 1, i0, unit, mine, spot, own) if wanted[i] else own
+            low, high = _corners(spot, 0, own)
+            count = _near(x, y, z, i0, low, high, ends[0], ends[1], runs, unit, widest, index, place, 0)
+            parts = _parts(mine, spot, own, low, high, label, who, near, edges)
+            for part in range(parts):
+                first, last = edges[part], edges[part + 1]
+                if first == last:
+                    continue
+                if parts == 1:
+                    who, near, near_count = index, place, count
+                else:
+                    widest = np.float32(0)
+                    for i in range(first, last):
+                        widest = max(widest, h[mine[i]])
+                    low, high = _corners(spot, first, last)
+                    near_count = _select(index, place, 0, count, low, high, widest, who, near)
+                for j in range(near_count):
+                    near[3, j] = m[who[j]]
+                vectors = _pad(near, near_count)
+                for i in range(first, last):
+                    per_h = np.float32(1) / h[mine[i]]
+                    out[mine[i]] = _density_sum(near, vectors, spot[0, i], spot[1, i], spot[2, i], per_h)
 
 
 @_inner
@@ -556,21 +566,53 @@ def pressure(
 @_loop
 def _pressure(begin, end, position, gas, widest, start, out, n, unit, hubble):
     x, y, z = position[0], position[1], position[2]
-    ends, index, near = _buffers(11)
-    me = np.empty(11, np.float32)
+    ends, edges = _ends()
+    room, me = _room(11, 1024), np.empty(11, np.float32)
     for column in range(begin, end):
         for iz in range(n):
             c = column * n + iz
             i0, i1 = start[c], start[c + 1]
             if i0 == i1:
                 continue
-            index, near, count = _collect(x, y, z, start, n, column, iz, 1, unit, widest[c], ends, index, near)
-            for j in range(count):
-                for d in range(8):
-                    near[3 + d, j] = gas[index[j], d]
-            for i in range(i0, i1):
-                me[0], me[1], me[2] = _offset(x[i], x[i0], unit), _offset(y[i], y[i0], unit), _offset(z[i], z[i0], unit)
-                me[3:] = gas[i]
-                out[i, 0], out[i, 1], out[i, 2], out[i, 3], out[i, 4], out[i, 5], out[i, 6] = _pressure_sum(
-                    near, count, me, hubble
-                )
+            runs, total = _runs(start, n, column, iz, 1, ends[0], ends[1])
+            if total > len(room[0]):
+                room = _room(11, 2 * total)
+            index, place, who, near, mine, spot, label = room
+            own = _place(x, y, z, i0, i1, i0, unit, mine, spot, 0)
+            low, high = _corners(spot, 0, own)
+            count = _near(x, y, z, i0, low, high, ends[0], ends[1], runs, unit, widest[c], index, place, 0)
+            parts = _parts(mine, spot, own, low, high, label, who, near, edges)
+            for part in range(parts):
+                first, last = edges[part], edges[part + 1]
+                if first == last:
+                    continue
+                if parts == 1:
+                    who, near, near_count = index, place, count
+                else:
+                    low, high = _corners(spot, first, last)
+                    near_count = _select_mutual(index, place, count, low, high, mine, first, last, gas, who, near)
+                for j in range(near_count):
+                    for d in range(8):
+                        near[3 + d, j] = gas[who[j], d]
+                for i in range(first, last):
+                    me[0], me[1], me[2] = spot[0, i], spot[1, i], spot[2, i]
+                    me[3:] = gas[mine[i]]
+                    sums = _pressure_sum(near, near_count, me, hubble)
+                    for d in range(7):
+                        out[mine[i], d] = sums[d]
+
+
+@_inner
+def _select_mutual(index, place, count, low, high, mine, first, last, gas, who, near):
+    """Those of the particles near a cell whose kernel reaches a part of it, or that the kernel of the part reaches."""
+    per_h = gas[mine[first], 6]
+    for i in range(first, last):
+        per_h = min(per_h, gas[mine[i], 6])
+    found = 0
+    for j in range(count):
+        dx, dy, dz = place[0, j], place[1, j], place[2, j]
+        who[found] = index[j]
+        near[0, found], near[1, found], near[2, found] = dx, dy, dz
+        reach = min(per_h, gas[index[j], 6])
+        found += _gap2(dx, dy, dz, low, high) * reach * reach < np.float32(1)
+    return found

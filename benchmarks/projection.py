@@ -141,9 +141,9 @@ def peers(x, H, m):
 
         def by_yt():
             image, mask = np.zeros((PIXELS, PIXELS)), np.zeros((PIXELS, PIXELS), np.uint8)
-            edge = WIDTH / 2
+            bounds = (-WIDTH / 2, WIDTH / 2) * 3
             pixelize_sph_kernel_projection(
-                image, mask, x[:, 0], x[:, 1], x[:, 2], H, m, m / H**3, m / H**3, (-edge, edge, -edge, edge, -edge, edge),
+                image, mask, x[:, 0], x[:, 1], x[:, 2], H, m, m / H**3, m / H**3, bounds,
                 kernel_name="wendland2", _check_period=(0, 0, 0),
             )
             return image.T
@@ -171,7 +171,8 @@ def main():
     def row(name, seconds, image):
         rms = np.sqrt(np.mean((image[bright] / truth[bright] - 1) ** 2))
         shift = np.abs(centroid(image) - place).max()
-        print(f"{name:24} {seconds:8.3f} {image.sum() * area / m.sum() - 1:12.1e} {rms:10.1e} {shift:10.1e}", flush=True)
+        mass = image.sum() * area / m.sum() - 1
+        print(f"{name:24} {seconds:8.3f} {mass:12.1e} {rms:10.1e} {shift:10.1e}", flush=True)
 
     print(f"worst mass error of a particle, H / pixel from 0.001 to 100: {conservation(np.random.default_rng(1)):.1e}")
     print("                            CPU s   mass error        rms  centroid [pixel]")

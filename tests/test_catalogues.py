@@ -151,7 +151,7 @@ def test_masses_with_h_and_places_in_other_units_are_noticed(tmp_path, particles
     table.write(tmp_path / "h.csv")
     with pytest.raises(UserError, match=r"1\.43 times the m200m of the catalogue"):
         find_halos(particles, catalogue=read_catalogue(tmp_path / "h.csv", particles))
-    for name, factor, said in (("kpc", 1e3, "far outside the box"), ("h", H, "none of the 3 halos")):
+    for name, factor, said in (("kpc", 1e3, "outside the box"), ("h", H, "none of the 3 halos")):
         Table({a: PLACES[:, i] * factor for i, a in enumerate("xyz")}).write(tmp_path / f"{name}.csv", overwrite=True)
         with pytest.raises(UserError, match=said):
             find_halos(particles, catalogue=read_catalogue(tmp_path / f"{name}.csv", particles))
@@ -160,6 +160,9 @@ def test_masses_with_h_and_places_in_other_units_are_noticed(tmp_path, particles
 BAD = {
     "empty.csv": "", "no_columns.csv": "a,b\n1,2\n", "nan.csv": "x,y,z\n1,nan,2\n",
     "text.csv": "x,y,z\none,two,three\n",
+    "hole.csv": "id,x,y,z\n0,1,,2\n1,2,3,4\n", "names.csv": "id,x,y,z\nh0,1,2,3\n",
+    "negative.csv": "x,y,z,mass\n1,2,3,-1e14\n", "page.html": "<table><tr><th>x</th></tr></table>",
+    "empty.AHF_halos": "#ID(1) hostHalo(2) Mhalo(3) Xc(4) Yc(5) Zc(6)\n",
     "short.AHF_halos": "#ID(1) hostHalo(2) Mhalo(3) Xc(4) Yc(5) Zc(6)\n1 0 1e14\n",
     "words.list": "#ID DescID Mvir X Y Z\n1 2 a b c d\n", "no_halos.csv": "x,y,z\n",
 }  # fmt: skip
@@ -173,6 +176,36 @@ def test_what_is_no_catalogue_is_refused_in_one_sentence(tmp_path, particles, na
         read_catalogue(tmp_path / name, particles)
     assert "\n" not in str(raised.value)
     assert str(raised.value).endswith(".")
+
+
+def test_subhalos_of_soap_and_of_old_ahf_files_are_left_out(tmp_path, particles):
+    path = write_soap(tmp_path)
+    with h5py.File(path, "r+") as f:
+        f["InputHalos/IsCentral"] = np.array([1, 0, 1])
+    np.testing.assert_array_equal(read_catalogue(path, particles)["id"], [0, 2])
+    (tmp_path / "old.AHF_halos").write_text(
+        "#ID(1) hostHalo(2) Mhalo(3) Xc(4) Yc(5) Zc(6)\n0 -1 1e14 10 10 10\n7 0 1e12 11 10 10\n"
+    )
+    np.testing.assert_array_equal(read_catalogue(tmp_path / "old.AHF_halos", particles)["id"], [0])
+
+
+def test_long_names_keep_their_digits(tmp_path, particles):
+    number = 18446744073709551615
+    (tmp_path / "a.AHF_halos").write_text(
+        f"#ID(1) hostHalo(2) Mhalo(3) Xc(4) Yc(5) Zc(6)\n{number} 0 1e14 10 10 10\n12345678901234567 0 1e14 1 1 1\n"
+    )
+    assert [int(i) for i in read_catalogue(tmp_path / "a.AHF_halos", particles)["id"]] == [number, 12345678901234567]
+
+
+def test_a_mass_too_small_does_not_cut_the_halo(tmp_path, particles):
+    """The region that is read goes by the catalogue's mass, and widens where that was too small."""
+    write_snapshot(particles, tmp_path / "snapshot.hdf5")
+    Table({a: PLACES[:1, i] for i, a in enumerate("xyz")} | {"mass": masses()[:1] / 2.9}).write(tmp_path / "small.csv")
+    halos = catalogues.halos_of_catalogue(tmp_path / "snapshot.hdf5", tmp_path / "small.csv")
+    np.testing.assert_allclose(halos["m200m"], masses()[:1], rtol=2e-3)
+    Table({a: PLACES[:1, i] for i, a in enumerate("xyz")} | {"mass": masses()[:1] / 20}).write(tmp_path / "tiny.csv")
+    with pytest.raises(UserError, match="times the mass of the catalogue"):
+        catalogues.halos_of_catalogue(tmp_path / "snapshot.hdf5", tmp_path / "tiny.csv")
 
 
 def test_damaged_and_missing_hdf5_are_refused(tmp_path, particles):

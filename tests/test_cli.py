@@ -55,6 +55,16 @@ def assert_refused(result, message):
     assert message in err
 
 
+@pytest.mark.parametrize("command", ["halos", "observe"])
+def test_an_output_that_is_an_input_is_refused_and_the_input_kept(zwicky, tmp_path, command):
+    for name in ("snapshot.hdf5", "halos.hdf5"):
+        (tmp_path / name).write_text("data")
+    paths = [tmp_path / "snapshot.hdf5", *([tmp_path / "halos.hdf5"] if command == "observe" else [])]
+    assert_refused(zwicky(command, *paths, "--out", paths[-1]), "is to be read; choose another file")
+    assert_refused(zwicky("halos", tmp_path, "--out", paths[0]), "is to be read; choose another file")
+    assert all(path.read_text() == "data" for path in paths)
+
+
 def test_the_commands_are_those_of_the_design():
     names = {c.name or c.callback.__name__ for c in app.registered_commands}
     assert names == set(COMMANDS)

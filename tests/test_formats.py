@@ -228,6 +228,66 @@ def test_several_files_are_read_as_one_snapshot(tmp_path, name):
     np.testing.assert_allclose(np.sort(p.gas.masses), np.sort(t["Masses"] / MSUN))
 
 
+def test_files_of_different_snapshots_and_too_few_particles_are_noticed(tmp_path):
+    split_in_files(tmp_path, truth())
+    with h5py.File(tmp_path / "snap_003.1.hdf5", "r+") as f:
+        f["Header"].attrs["NumPart_ThisFile"] = np.array([P // 3 - 1, 0, 0, 0, 0, 0])
+        for name, data in list(f["PartType0"].items()):
+            values = data[:-1]
+            del f["PartType0"][name]
+            f["PartType0"][name] = values
+    with pytest.raises(UserError, match=f"hold {P - 1} of {P} particles"):
+        read_snapshot(tmp_path)
+    with h5py.File(tmp_path / "snap_003.1.hdf5", "r+") as f:
+        f["Header"].attrs["Time"] = 0.6
+    with pytest.raises(UserError, match="files of different snapshots"):
+        read_snapshot(tmp_path)
+
+
+def test_a_cut_out_in_one_file_may_speak_of_several(tmp_path):
+    write_tng(tmp_path / "cutout.hdf5", truth())
+    with h5py.File(tmp_path / "cutout.hdf5", "r+") as f:
+        f["Header"].attrs["NumFilesPerSnapshot"] = 600
+    assert len(read_snapshot(tmp_path / "cutout.hdf5").gas) == P
+
+
+def test_swift_values_stored_as_physical_have_their_power_of_a_already(tmp_path):
+    write_swift(tmp_path / "a.hdf5", truth())
+    write_swift(tmp_path / "b.hdf5", truth())
+    with h5py.File(tmp_path / "b.hdf5", "r+") as f:
+        for name, power in (("Coordinates", 1), ("Densities", -3), ("SmoothingLengths", 1)):
+            f["PartType0"][name][...] *= A**power
+            f["PartType0"][name].attrs["Value stored as physical"] = np.array([1])
+    a, b = (read_snapshot(tmp_path / name).gas for name in ("a.hdf5", "b.hdf5"))
+    for name in ("positions", "density", "support_radius"):
+        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("ElectronAbundance", np.full(P, np.nan), "NaN"), ("ElectronAbundance", np.full(P, -1.0), "negative"),
+     ("ElectronAbundance", np.ones((P, 1)), "shape"), ("ElectronAbundance", np.ones(P - 1), "differ in length"),
+     ("StarFormationRate", np.full(P, np.nan), "NaN"), ("Metallicity", np.full((P, 11), 2.0), "hydrogen")],
+)  # fmt: skip
+def test_fields_that_temperatures_come_from_are_checked(tmp_path, name, value, said):
+    write_gizmo(tmp_path / "snap.hdf5", truth())
+    with h5py.File(tmp_path / "snap.hdf5", "r+") as f:
+        del f["PartType0"][name]
+        f["PartType0"][name] = value
+    with pytest.raises(UserError, match=said):
+        read_snapshot(tmp_path / "snap.hdf5")
+
+
+def test_a_place_just_below_zero_is_in_the_box(tmp_path):
+    """The remainder of -1e-17 is the box itself, which trees refuse."""
+    write_gadget2(tmp_path / "snap.hdf5", truth())
+    with h5py.File(tmp_path / "snap.hdf5", "r+") as f:
+        f["PartType1/Coordinates"][0] = [-1e-17, 5.0, 5.0]
+    assert len(find_halos(read_snapshot(tmp_path / "snap.hdf5"))) == 0
+    near = read_snapshot(tmp_path / "snap.hdf5", [-1e-17, 0.0, 0.0], 1.0)
+    assert len(near.dark_matter) == 1
+
+
 def test_a_missing_file_of_several_is_named(tmp_path):
     split_in_files(tmp_path, truth())
     (tmp_path / "snap_003.1.hdf5").unlink()

@@ -134,6 +134,45 @@ def damage_length(f):
 
 def damage_several_files(f):
     f["Header"].attrs["NumFilesPerSnapshot"] = 4
+    f["Header"].attrs["NumPart_Total"] = np.array([80, 120, 0, 0, 0, 0])
+
+
+def damage_counts(f):
+    f["Header"].attrs["NumPart_ThisFile"] = np.array([21, 30, 0, 0, 0, 0])
+
+
+def damage_never_written(f):
+    del f["PartType1/Masses"]
+    f["PartType1"].create_dataset("Masses", (30,), chunks=(10,), dtype=float)
+
+
+def damage_virtual(f):
+    layout = h5py.VirtualLayout((30,), float)
+    layout[:] = h5py.VirtualSource("elsewhere.hdf5", "Masses", (30,))
+    del f["PartType1/Masses"]
+    f["PartType1"].create_virtual_dataset("Masses", layout)
+
+
+def damage_zero_masses(f):
+    f["PartType1/Masses"][...] = 0.0
+
+
+def damage_link(f):
+    del f["PartType1/Masses"]
+    f["PartType1/Masses"] = h5py.SoftLink("/PartType1/Masses")
+
+
+def damage_box(f):
+    f["Header"].attrs["BoxSize"] = np.array([1.0, 1.0, 2.0])
+
+
+def damage_text(f):
+    del f["PartType1/Masses"]
+    f["PartType1/Masses"] = np.array([b"heavy"] * 30)
+
+
+def damage_unit(f):
+    f["PartType1/Masses"].attrs["to_cgs"] = 0.0
 
 
 def damage_time(f):
@@ -163,7 +202,10 @@ def damage_shape(f):
         (damage_missing_column, "Masses"), (damage_nan, "NaN or infinity"),
         (damage_infinity, "NaN or infinity"), (damage_negative_mass, "negative"), (damage_length, "differ in length"),
         (damage_several_files, "one of 4 files"),
-        (damage_time, "Time"),
+        (damage_time, "Time"), (damage_counts, "has 20 particles in PartType0, although its header counts 21"),
+        (damage_never_written, "never written"), (damage_virtual, "elsewhere.hdf5, which does not exist"),
+        (damage_zero_masses, "all zero"), (damage_link, "not a complete"), (damage_box, "only cubes"),
+        (damage_text, "does not hold numbers"), (damage_unit, "impossible to_cgs"),
         (damage_cosmology_value, "not a cosmology"),
         (damage_cosmology_name, "Cosmology"),
         (damage_shape, "Coordinates"),

@@ -13,13 +13,14 @@ whatever found the halos, and a catalogue in other units than assumed is noticed
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from astropy import units as u
+from astropy.io import fits
 from astropy.io.registry import IORegistryError
 from astropy.table import Table
 from numpy.typing import NDArray
@@ -28,13 +29,14 @@ from zwicky.halos import find_halos, halo_centres, read_halos
 from zwicky.io import UserError
 from zwicky.simulate.state import Particles
 from zwicky.snapshots import read_header, read_snapshot
-from zwicky.snapshots.files import all_files, first_file
-from zwicky.snapshots.layout import Header, first_of, stored_factor
+from zwicky.snapshots.files import DAMAGE, all_files, first_file, reason_of
+from zwicky.snapshots.layout import Header, first_of, require_data, stored_factor
 
 MARGIN = 2.0  # of masses and radii, since a catalogue may mean others than M200m and R200m
 MASSES = ("m200m", "m200c", "m500c")
 ANY_MASS = ("mass", "m", "mvir", "mhalo")
 GROUP_MASSES = {"Group_M_Mean200": "m200m", "Group_M_Crit200": "m200c", "Group_M_Crit500": "m500c"}
+CENTRAL = "InputHalos/IsCentral"
 SOAP_CENTRES = ("InputHalos/HaloCentre", "VR/CentreOfPotential")
 SOAP_MASSES = {"SO/200_mean": "m200m", "SO/200_crit": "m200c", "SO/500_crit": "m500c"}
 
@@ -51,15 +53,16 @@ def read_catalogue(path: str | Path, particles: Particles) -> Table:
     """
     first = first_file(Path(path), "the halo catalogue")
     try:
-        table = _reader(first)(first, particles)
-    except (OSError, KeyError, ValueError, TypeError, IndexError, AttributeError, u.UnitsError) as error:
-        reason = (str(error).strip("'\"").splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(f"{first} is not a halo catalogue that can be read ({reason}).") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong is said once, by the error
+            table = _reader(first)(first, particles)
+    except (*DAMAGE, u.UnitsError, fits.VerifyError) as error:
+        raise UserError(f"{first} is not a halo catalogue that can be read ({reason_of(error)}).") from error
     places = np.stack([table[axis] for axis in "xyz"], axis=1)
     if len(table) == 0 or not np.isfinite(places).all():
         raise UserError(f"{first} has no halos, or places that are NaN or infinite.")
-    if np.abs(places).max() > 2 * particles.box:
-        raise UserError(f"{first} has halos far outside the box of {particles.box:g} Mpc; check its units.")
+    if places.min() < -0.01 * particles.box or places.max() > 1.01 * particles.box:
+        raise UserError(f"{first} has halos outside the box of {particles.box:g} Mpc; check its units.")
     return table
 
 
@@ -85,12 +88,14 @@ def halos_of_catalogue(
         catalogue, mass = catalogue[mass >= min_mass / MARGIN], mass[mass >= min_mass / MARGIN]
     if len(catalogue) == 0:
         raise UserError(f"{path} has no halo of {min_mass:.3g} Msun or more.")
-    region: tuple[Any, ...] = ()
-    if mass is not None:
+    if mass is not None and mass.max() > 0:
         radius = MARGIN * float(np.cbrt(mass.max() / (800 / 3 * np.pi * header.cosmology.rho_mean)))
         if len(mass) * 4 * radius**3 < header.box**3 / 3:
-            region = (halo_centres(catalogue), radius)
-    return find_halos(read_snapshot(snapshot, *region), min_mass, min_particles, progress, catalogue)
+            near = read_snapshot(snapshot, halo_centres(catalogue), radius)
+            found = find_halos(near, min_mass, min_particles, progress, catalogue)
+            if np.asarray(found["r200m"]).max(initial=0.0) < 0.8 * radius * header.scale_factor:
+                return found  # else the catalogue's masses were too small, and so was the region
+    return find_halos(read_snapshot(snapshot), min_mass, min_particles, progress, catalogue)
 
 
 def _reader(path: Path) -> Callable[[Path, Particles], Table]:
@@ -109,11 +114,17 @@ def _reader(path: Path) -> Callable[[Path, Particles], Table]:
 
 def _table(identity: NDArray, places: NDArray, masses: dict[str, NDArray]) -> Table:
     """The columns of every catalogue."""
-    table = Table({"id": np.asarray(identity)})
-    for axis, values in zip("xyz", np.asarray(places, dtype=float).T, strict=True):
+    identity, places = np.asarray(identity), np.asarray(places, dtype=float)
+    if identity.ndim != 1 or identity.dtype.kind not in "iu" or places.shape != (len(identity), 3):
+        raise ValueError("it needs a whole number as id and three places for every halo")
+    table = Table({"id": identity})
+    for axis, values in zip("xyz", places.T, strict=True):
         table[axis] = values * u.Mpc
     for name, values in masses.items():
-        table[name] = np.asarray(values, dtype=float) * u.Msun
+        mass = np.asarray(values, dtype=float)
+        if mass.shape != identity.shape or (mass < 0).any() or np.isinf(mass).any():
+            raise ValueError(f"its {name} are not one mass for every halo")
+        table[name] = mass * u.Msun
     return table
 
 
@@ -131,12 +142,17 @@ def _read_subfind(path: Path, particles: Particles) -> Table:
     for part in files:
         with h5py.File(part) as f:
             header, groups = Header(f), f["Group"]
+            if abs(header.a / particles.scale_factor - 1) > 1e-3:
+                raise ValueError(f"it is of a = {header.a:g} and the snapshot of a = {particles.scale_factor:g}")
             if "GroupPos" not in groups:
                 continue  # a file without groups of its own
+            require_data(groups["GroupPos"])
             places.append(groups["GroupPos"][()] * header.factor("positions", groups["GroupPos"]))
             for name, found in masses.items():
                 if name in groups:
                     found.append(groups[name][()] * header.factor("masses", groups[name]))
+    if not places:
+        raise ValueError("it has no groups")
     centres = np.concatenate(places)
     known = {GROUP_MASSES[name]: np.concatenate(found) for name, found in masses.items() if found}
     return _table(np.arange(len(centres)), centres, known)
@@ -154,41 +170,58 @@ def _read_soap(path: Path, particles: Particles) -> Table:
         }  # fmt: skip
         identity = first_of(f, ("InputHalos/HaloCatalogueIndex", "VR/ID"))
         number = np.arange(len(centre)) if identity is None else identity[()]
-        return _table(number, _swift_units(centre, "positions", particles), masses)
+        table = _table(number, _swift_units(centre, "positions", particles), masses)
+        return table[f[CENTRAL][()] > 0] if CENTRAL in f else table
 
 
 def _swift_units(data: h5py.Dataset, field: str, particles: Particles) -> NDArray:
     """A data set of SOAP in our units."""
+    require_data(data)
     return data[()] * stored_factor(field, data, particles.scale_factor, particles.cosmology.h)
 
 
-def _text(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Columns of a text file whose first line names them, as `#ID(1) hostHalo(2) ...` or `#ID DescID ...`."""
+def _text(path: Path, whole: tuple[str, ...]) -> dict[str, NDArray]:
+    """Columns of a text file whose first line names them, as `#ID(1) hostHalo(2) ...` or `#ID DescID ...`.
+
+    Args:
+        whole: columns of whole numbers, which have more digits than a float.
+    """
     with open(path) as f:
         names = [name.split("(")[0] for name in f.readline().lstrip("#").split()]
-    rows = np.loadtxt(path, ndmin=2, comments="#")
+    rows = np.loadtxt(path, ndmin=2, comments="#", dtype=str)
+    if rows.size == 0:
+        raise ValueError("it has no halos")
     if rows.shape[1] < len(names):
         raise ValueError(f"it has {rows.shape[1]} columns and names {len(names)}")
-    return {name: rows[:, i] for i, name in enumerate(names)}
+    return {name: _numbers(rows[:, i], name in whole) for i, name in enumerate(names)}
+
+
+def _numbers(words: NDArray, whole: bool) -> NDArray:
+    """Words as numbers; whole ones beyond 2^63 as uint64."""
+    if not whole:
+        return words.astype(float)
+    values = [int(word) for word in words]
+    return np.array(values, dtype=np.uint64 if max(values) >= 2**63 else np.int64)
 
 
 def _read_ahf(path: Path, particles: Particles) -> Table:
-    """Main halos (no host), by the definition of mass that AHF was run with."""
-    columns, h = _text(path), particles.cosmology.h
-    main = columns["hostHalo"] <= 0
+    """Main halos (no host, written as 0 or -1), by the definition of mass that AHF was run with."""
+    columns, h = _text(path, ("ID", "hostHalo")), particles.cosmology.h
+    host = columns["hostHalo"]
+    main = host == (-1 if (host == -1).any() else 0)
     places = np.stack([columns[name][main] for name in ("Xc", "Yc", "Zc")], axis=1) / (1e3 * h)
     mass = columns["Mhalo" if "Mhalo" in columns else "Mvir"][main] / h
-    return _table(columns["ID"][main].astype(np.int64), places, {"mass": mass})
+    return _table(columns["ID"][main], places, {"mass": mass})
 
 
 def _read_rockstar(path: Path, particles: Particles) -> Table:
     """Halos that are no subhalos, where the file says it (PID)."""
-    columns, h = _text(path), particles.cosmology.h
+    columns, h = _text(path, ("ID", "PID")), particles.cosmology.h
     main = columns["PID"] < 0 if "PID" in columns else np.ones(len(columns["ID"]), bool)
     places = np.stack([columns[name][main] for name in "XYZ"], axis=1) / h
     known = {"M200b": "m200m", "M200c": "m200c", "M500c": "m500c", "Mvir": "mass"}
     masses = {ours: columns[name][main] / h for name, ours in known.items() if name in columns}
-    return _table(columns["ID"][main].astype(np.int64), places, masses)
+    return _table(columns["ID"][main], places, masses)
 
 
 def _read_table(path: Path, particles: Particles) -> Table:
@@ -201,6 +234,8 @@ def _read_table(path: Path, particles: Particles) -> Table:
     missing = [axis for axis in "xyz" if axis not in table.colnames]
     if missing:
         raise KeyError(f"it has no column {missing[0]}")
+    if any(np.ma.is_masked(table[name]) for name in table.colnames if name in {"id", *"xyz", *MASSES, *ANY_MASS}):
+        raise ValueError("it has empty cells")
     places = np.stack([u.Quantity(table[axis], table[axis].unit or u.Mpc).to_value(u.Mpc) for axis in "xyz"], axis=1)
     known = dict(zip(MASSES, MASSES, strict=True)) | dict.fromkeys(ANY_MASS, "mass")
     masses = {

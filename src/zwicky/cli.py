@@ -182,7 +182,7 @@ def halos(
     from zwicky.io import check_output
     from zwicky.snapshots import read_snapshot
 
-    check_output(out_file)
+    check_output(out_file, [snapshot] if catalogue is None else [snapshot, catalogue])
     with _user_errors(), _bars() as tell:
 
         def report(done: int, total: int) -> None:
@@ -231,7 +231,7 @@ def observe(
         )
         if dry_run:
             return _show(config)
-        check_output(out_file)
+        check_output(out_file, paths)
         with _bars() as tell:
             build_maps(pairs, out_file, config, lambda done, total: tell("observe", done, total, ""))
     out.print(f"{out_file}", highlight=False)
@@ -321,10 +321,8 @@ def reconstruct(
     radii = {k: v for k, v in (("R500c", r500c), ("R200m", r200m)) if v is not None}
     if not all(r > 0 for r in radii.values()):
         raise UserError("the radii of apertures must be positive.")
-    check_output(out_file)
     files = {k: v for k, v in (("compton_y", sz), ("xray", xray)) if v is not None}
-    if any(out_file.resolve() == f.resolve() for f in (*files.values(), mask) if f is not None):
-        raise UserError("--out names one of the images; choose another file.")
+    check_output(out_file, [f for f in (*files.values(), mask) if f is not None])
     with _user_errors():
         network = load_model(model, device)
         with _bars() as tell:

@@ -28,6 +28,13 @@ def to_fixed(positions: NDArray[np.floating], box: float) -> NDArray[np.int32]:
     return np.floor((turns - np.floor(turns)) * TWO32).astype(np.uint64).astype(np.uint32).view(np.int32)
 
 
+def wrapped(x: NDArray[np.float64], box: float) -> NDArray[np.float64]:
+    """Places in [0, box), which the remainder alone does not promise: -1e-17 becomes the box."""
+    x = x % box
+    x[x >= box] = 0.0
+    return x
+
+
 def from_fixed(fixed: NDArray[np.int32], box: float) -> NDArray[np.float64]:
     """Positions in [0, box) of int32 fixed-point positions."""
     return fixed.view(np.uint32).astype(np.float64) * (box / TWO32)

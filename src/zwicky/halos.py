@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
-from zwicky.grid import density_contrast
+from zwicky.grid import density_contrast, wrapped
 from zwicky.io import UserError, atomic_path, require_file
 from zwicky.simulate.state import Particles
 from zwicky.version import __version__
@@ -27,7 +27,8 @@ from zwicky.version import __version__
 OVERDENSITIES = {"200m": (200.0, "mean"), "200c": (200.0, "critical"), "500c": (500.0, "critical")}
 COLUMNS = ("id", "x", "y", "z", *(f"{kind}{d}" for d in OVERDENSITIES for kind in "mr"), "fgas200m")
 PEAK_CONTRAST = 30.0  # of the mesh density; well below that of any halo the finder keeps
-SAME_MASS = 1.3  # factor by which the masses of a catalogue may differ; to forget h makes 1.4 or more
+# Factors by which the masses of a catalogue may differ; to forget h makes 1.4 or more, `mass` is of unknown kind.
+SAME_MASS = {"m200m": 1.3, "m200c": 1.3, "m500c": 1.3, "mass": 3.0}
 FEWEST_INSIDE = 20  # particles before the overdensity is trusted
 
 
@@ -56,7 +57,7 @@ def find_halos(
     tree = cKDTree(positions, boxsize=particles.box)
     cell = particles.box / _mesh(particles)
     known = catalogue is not None
-    places = halo_centres(catalogue) % particles.box if known else _density_peaks(positions, masses, particles)
+    places = wrapped(halo_centres(catalogue), particles.box) if known else _density_peaks(positions, masses, particles)
     found: list[dict[str, float]] = []
     for i, place in enumerate(places):
         if progress:
@@ -81,11 +82,14 @@ def _require_agreement(catalogue: Table, found: list[dict[str, float]]) -> None:
     if not found:
         raise UserError(f"none of the {len(catalogue)} halos of the catalogue is in the snapshot; check its units.")
     rows = [int(f["candidate"]) for f in found]
-    for name in set(catalogue.colnames) & {"m200m", "m200c", "m500c"}:
-        given, measured = np.asarray(catalogue[name])[rows], np.array([f[name] for f in found])
+    for name, slack in SAME_MASS.items():
+        if name not in catalogue.colnames:
+            continue
+        given = np.asarray(catalogue[name])[rows]
+        measured = np.array([f["m200m" if name == "mass" else name] for f in found])
         good = (given > 0) & np.isfinite(measured)
         ratio = float(np.median(measured[good] / given[good])) if good.any() else 1.0
-        if not 1 / SAME_MASS < ratio < SAME_MASS:
+        if not 1 / slack < ratio < slack:
             raise UserError(
                 f"the halos have {ratio:.3g} times the {name} of the catalogue (median); check its units, and whether "
                 "it belongs to this snapshot."
@@ -95,7 +99,7 @@ def _require_agreement(catalogue: Table, found: list[dict[str, float]]) -> None:
 def _all_matter(particles: Particles) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     kinds = [s for s in (particles.dark_matter, particles.gas, particles.stars) if s is not None]
     is_gas = np.concatenate([np.full(len(s), s is particles.gas) for s in kinds])
-    positions = np.concatenate([s.positions for s in kinds]) % particles.box
+    positions = wrapped(np.concatenate([s.positions for s in kinds]), particles.box)
     return positions, np.concatenate([s.masses for s in kinds]), is_gas
 
 
@@ -243,7 +247,9 @@ def read_halos(path: str | Path) -> Table:
             table = Table(meta=dict(f.attrs))
             for name in (*COLUMNS, *[c for c in f if c not in COLUMNS]):
                 table[name] = f[name][()]
+                if f[name].ndim != 1 or (name in COLUMNS and f[name].dtype.kind not in "iuf"):
+                    raise ValueError(name)
                 table[name].unit = f[name].attrs["unit"] or None
             return table
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is not a halo catalogue of Zwicky.") from error

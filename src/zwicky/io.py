@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +113,19 @@ def check_writable(folder: str | Path) -> None:
         raise UserError(f"cannot write into the folder {folder}: {_reason(error)}.") from error
 
 
-def check_output(path: str | Path) -> None:
+def check_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
     """Check that a file `path` could be written, without making anything.
 
+    Args:
+        inputs: files, or folders of files, that it must not replace.
+
     Raises:
-        UserError: its folder could not be written to, it is a folder, or its name is too long.
+        UserError: its folder could not be written to, it is a folder, its name is too long, or it is an input.
     """
     path = Path(path)
+    for given in map(Path, inputs):
+        if path.resolve() == given.resolve() or (path.exists() and path.resolve().parent == given.resolve()):
+            raise UserError(f"--out names {path}, which is to be read; choose another file.")
     check_writable(path.parent)
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder.")

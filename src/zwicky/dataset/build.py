@@ -131,6 +131,9 @@ def _read_around(
 ) -> Particles:
     """The snapshot, or what lies around the chosen halos where that is far less."""
     header = read_header(snapshot)
+    for name, ours in (("box", header.box), ("redshift", header.redshift)):
+        if name in halos.meta and abs(float(halos.meta[name]) - ours) > 1e-3 * max(1.0, ours):
+            raise UserError(f"the halos are of a {name} of {float(halos.meta[name]):g}, and {snapshot} of {ours:g}.")
     centres = halo_centres(halos)[plan.row[plan.simulation == simulation]]
     radius = reach_of_cube(config.pixels * config.pixel_kpc, config.depth_in(header)) / (1e3 * header.scale_factor)
     if len(centres) and len(centres) * 4 * radius**3 < header.box**3 / 3:

@@ -11,8 +11,7 @@ A snapshot in several files is read as one. With a centre and a radius only the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from zwicky.grid import wrapped
 from zwicky.io import UserError
 from zwicky.simulate.state import Particles, Species
-from zwicky.snapshots.files import all_files, first_file
-from zwicky.snapshots.layout import NAMES, Header, first_of
-from zwicky.units import K_B, M_PROTON, X_HYDROGEN, mean_molecular_weight
+from zwicky.snapshots.files import DAMAGE, all_files, first_file, reason_of
+from zwicky.snapshots.layout import NAMES, Header, first_of, require_data
+from zwicky.units import K_B, M_PROTON, X_HYDROGEN
 
 GAS, DARK_MATTER, STARS = (0,), (1, 2, 3), (4,)
+OPTIONAL_KINDS = (2, 3)  # tracers, if they have no places or masses
 HELD = {0: ("support_radius", "density", "temperature"), 1: ("support_radius",)}  # beside places and masses
 SLAB = 1 << 22  # rows read at a time
 CELL_SUPPORT = 2.5  # support radius of a gas cell over the radius of the sphere of its volume
 STAR_FORMING = ("cold", "cut", "keep")
+MOST_MASS = 1.5  # of the mean density times the box: more cannot be
 
 
 def read_snapshot(
@@ -58,7 +60,7 @@ def read_snapshot(
     region = _region(centre, radius)
     if star_forming not in STAR_FORMING:
         raise ValueError(f"star_forming must be one of {', '.join(STAR_FORMING)}, not {star_forming!r}.")
-    return _read(Path(path), lambda first, stack: _Snapshot(first, stack, region, star_forming).particles())
+    return _read(Path(path), lambda first: _Snapshot(first, region, star_forming).particles())
 
 
 def read_header(path: str | Path) -> Particles:
@@ -67,20 +69,15 @@ def read_header(path: str | Path) -> Particles:
     Raises:
         UserError: as `read_snapshot`.
     """
-    return _read(Path(path), lambda first, stack: _Snapshot(first, stack, None, "keep").without_particles())
+    return _read(Path(path), lambda first: _Snapshot(first, None, "keep").without_particles())
 
 
-def _read(path: Path, what: Callable[[Path, ExitStack], Particles]) -> Particles:
+def _read(path: Path, what: Callable[[Path], Particles]) -> Particles:
     first = first_file(path, "the snapshot")
     try:
-        with ExitStack() as stack:
-            return what(first, stack)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"{first} is not a complete HDF5 snapshot ({_reason(error)}).") from error
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip("'\"").splitlines() or [type(error).__name__])[0].rstrip(".")
+        return what(first)
+    except DAMAGE as error:
+        raise UserError(f"{first} is not a complete HDF5 snapshot ({reason_of(error)}).") from error
 
 
 def _region(centre: ArrayLike | None, radius: float | None) -> tuple[NDArray[np.float64], float] | None:
@@ -110,27 +107,34 @@ class _Columns:
 
 
 class _Snapshot:
-    """The open files of one snapshot."""
+    """The files of one snapshot, each open while it is read."""
 
-    def __init__(
-        self, first: Path, stack: ExitStack, region: tuple[NDArray[np.float64], float] | None, star_forming: str
-    ) -> None:
-        self.path, self.region, self.star_forming = first, region, star_forming
-        self.header = Header(stack.enter_context(h5py.File(first)))
-        self.files = [stack.enter_context(h5py.File(path)) for path in all_files(first, self.header.files)]
-        self.headers = [Header(f) for f in self.files]
+    def __init__(self, first: Path, region: tuple[NDArray[np.float64], float] | None, star_forming: str) -> None:
+        self.first, self.region, self.star_forming, self.touched = first, region, star_forming, 0
+        with h5py.File(first) as f:
+            self.header = Header(f)
+            self.origin = {k: str(v) for k, v in f["Origin"].attrs.items()} if "Origin" in f else {}
+        self.paths = [first] if self.header.is_whole else all_files(first, self.header.files)
         self.box = self._box()
-        self.touched = 0
+
+    def _files(self) -> Iterator[tuple[h5py.File, Header]]:
+        """Every file and its header, which must agree with that of the first."""
+        for path in self.paths:
+            with h5py.File(path) as f:
+                header = Header(f)
+                if header.common() != self.header.common():
+                    raise UserError(f"{path} and {self.first} are files of different snapshots.")
+                yield f, header
 
     def _box(self) -> float:
-        names = [f"PartType{kind}/Coordinates" for kind in (*GAS, *DARK_MATTER)]
-        places = next((f[name] for f in self.files for name in names if name in f), None)
-        if places is None:
-            raise UserError(f"{self.path} has neither gas (PartType0) nor dark matter (PartType1).")
-        box = self.header.number("BoxSize") * self.header.factor("positions", places)
-        if not (np.isfinite(box) and box > 0):
-            raise UserError(f"{self.path} has an impossible BoxSize = {box:g}.")
-        return box
+        for f, header in self._files():
+            for kind in (*GAS, *DARK_MATTER, *STARS):
+                if f"PartType{kind}/Coordinates" in f:
+                    box = header.box * header.factor("positions", f[f"PartType{kind}/Coordinates"])
+                    if not (np.isfinite(box) and box > 0):
+                        raise UserError(f"{self.first} has an impossible BoxSize = {box:g}.")
+                    return box
+        raise UserError(f"{self.first} has neither gas (PartType0) nor dark matter (PartType1).")
 
     def particles(self) -> Particles:
         """All of it in our units."""
@@ -144,40 +148,47 @@ class _Snapshot:
 
     def without_particles(self) -> Particles:
         """What the header says."""
-        origin = {"snapshot": self.path.name}
-        if "Origin" in self.files[0]:
-            origin |= {k: str(v) for k, v in self.files[0]["Origin"].attrs.items()}
-        redshift, cosmology = max(0.0, 1 / self.header.a - 1), self.header.cosmology
-        return Particles(self.box, redshift, cosmology, _Columns().species(), _Columns().species(), origin)
+        redshift = max(0.0, 1 / self.header.a - 1)
+        nothing = (_Columns().species(), _Columns().species())
+        return Particles(
+            self.box, redshift, self.header.cosmology, *nothing, {"snapshot": self.first.name, **self.origin}
+        )
 
     def _check(self, kinds: Sequence[Species]) -> None:
         if not any(map(len, kinds)):
             where = f" within {self.region[1]:g} Mpc of the centres asked for" if self.region else ""
-            raise UserError(f"{self.path} has no particles{where}.")
+            raise UserError(f"{self.first} has no particles{where}.")
         mass = 0.0
         for species in kinds:
             if len(species) and float(np.abs(species.positions).max()) > 2 * self.box:
-                raise UserError(f"{self.path} has particles far outside its box of {self.box:g} Mpc; check its units.")
+                raise UserError(f"{self.first} has particles far outside its box of {self.box:g} Mpc; check its units.")
+            if len(species) and not species.masses.any():
+                raise UserError(f"{self.first} has particles whose masses are all zero.")
             mass += float(species.masses.sum())
-        if mass > 1.5 * self.header.cosmology.rho_mean * self.box**3:
+        if mass > MOST_MASS * self.header.cosmology.rho_mean * self.box**3:
             raise UserError(
-                f"{self.path} holds {mass:.3g} Msun, more than a box of {self.box:g} Mpc has; check its units."
+                f"{self.first} holds {mass:.3g} Msun, more than a box of {self.box:g} Mpc has; check its units."
             )
 
     def _columns(self, kinds: tuple[int, ...]) -> _Columns:
-        """The particles of these kinds."""
-        columns = _Columns()
-        for f, header in zip(self.files, self.headers, strict=True):
+        """The particles of these kinds, from all files."""
+        columns, counted = _Columns(), dict.fromkeys(kinds, 0)
+        for f, header in self._files():
             for kind in kinds:
-                group = f.get(f"PartType{kind}")
-                expected = header.counts[kind] if kind < len(header.counts) else 0
-                if group is None or "Coordinates" not in group:
-                    if expected and kind in (0, 1, 4):
-                        what = f"has no PartType{kind}" if group is None else f"has no PartType{kind}/Coordinates"
-                        raise UserError(f"{f.filename} {what}, although its header counts {expected} of them.")
-                    continue
-                for rows in self._rows(group):
-                    self._read_rows(group, kind, rows, columns)
+                name = f"PartType{kind}"
+                there = len(f[name]["Coordinates"]) if name in f and "Coordinates" in f[name] else 0
+                expected = header.count(kind, default=there)
+                if there != expected and not (kind in OPTIONAL_KINDS and not there):
+                    found = f"{there} particles in {name}" if there else f"no {name}"
+                    raise UserError(f"{f.filename} has {found}, although its header counts {expected}.")
+                counted[kind] += there
+                if there and not (kind in OPTIONAL_KINDS and "Masses" not in f[name] and not header.mass(kind)):
+                    for rows in self._rows(f[name]):
+                        self._read_rows(f[name], kind, rows, columns)
+        for kind in kinds:
+            total = self.header.total(kind)
+            if len(self.paths) > 1 and total is not None and kind not in OPTIONAL_KINDS and counted[kind] != total:
+                raise UserError(f"the files of {self.first} hold {counted[kind]} of {total} particles of kind {kind}.")
         return columns
 
     def _rows(self, group: h5py.Group) -> list[Any]:
@@ -187,9 +198,9 @@ class _Snapshot:
         if self.region is None:
             return slabs
         centres, radius = self.region
-        tree, chosen = cKDTree(centres % self.box, boxsize=self.box), []
+        tree, chosen = cKDTree(wrapped(centres, self.box), boxsize=self.box), []
         for slab in slabs:
-            x = self._column(group["Coordinates"], "positions", slab) % self.box
+            x = wrapped(self._column(group["Coordinates"], "positions", slab), self.box)
             inside = np.flatnonzero(tree.query(x, distance_upper_bound=radius, workers=-1)[0] < np.inf)
             if len(inside):
                 chosen.append(slab.start + inside)
@@ -197,56 +208,49 @@ class _Snapshot:
 
     def _column(self, data: h5py.Dataset, field: str, rows: Any) -> NDArray[Any]:
         """Rows of a field in our units, checked."""
-        values = _take(data, rows)
-        if values.shape[1:] != ((3,) if field in ("positions", "velocities") else ()):
-            raise UserError(f"{data.name} in {data.file.filename} has the impossible shape {data.shape}.")
-        values = values * self.header.factor(field, data)
+        vector = field in ("positions", "velocities")
+        values = _take(data, rows, (3,) if vector else ()) * self.header.factor(field, data)
         if not np.isfinite(values).all():
             raise UserError(f"{data.name} in {data.file.filename} holds NaN or infinity.")
-        if field not in ("positions", "velocities") and (values < 0).any():
+        if not vector and (values < 0).any():
             raise UserError(f"{data.name} in {data.file.filename} holds negative values.")
         return values.astype(np.float32) if field == "velocities" else values.astype(np.float64)
 
     def _read_rows(self, group: h5py.Group, kind: int, rows: Any, columns: _Columns) -> None:
-        lengths = {len(d) for n in NAMES.values() if (d := first_of(group, n)) is not None}
-        if len(lengths) != 1:
+        known = {name: first_of(group, names) for name, names in NAMES.items()}
+        data = {name: d for name, d in known.items() if d is not None}
+        if len({len(d) for d in data.values()}) != 1:
             raise UserError(f"the data sets of {group.name} in {group.file.filename} differ in length.")
-        found = {}
-        for field_, names in NAMES.items():
-            data = first_of(group, names)
-            if data is not None:
-                found[field_] = self._column(data, field_, rows)
+        found = {name: self._column(d, name, rows) for name, d in data.items()}
         count = len(found["positions"])
         if "masses" not in found:
-            mass = self.header.mass_table[kind] if kind < len(self.header.mass_table) else 0.0
-            if not mass > 0:
-                raise UserError(f"{group.name} in {group.file.filename} has no Masses.")
-            found["masses"] = np.full(count, mass * self.header.factor("masses"))
+            if not self.header.mass(kind) > 0:
+                raise UserError(f"{group.name} in {group.file.filename} has no Masses, and MassTable none for it.")
+            found["masses"] = np.full(count, self.header.mass(kind) * self.header.factor("masses"))
         if kind == 4 and "GFM_StellarFormationTime" in group:
-            stars = _take(group["GFM_StellarFormationTime"], rows) > 0  # others are gas in a wind
-            found, count = {k: v[stars] for k, v in found.items()}, int(stars.sum())
-        if kind == 0:
+            stars = _extra(group, "GFM_StellarFormationTime", rows) > 0  # others are gas in a wind
+            found = {k: v[stars] for k, v in found.items()}
+        elif kind == 0:
             found = self._complete_gas(group, rows, found)
-            count = len(found["positions"])
-        elif "SubfindHsml" in group and kind == 1:
+        elif kind == 1 and "SubfindHsml" in group:
             found["support_radius"] = self._column(group["SubfindHsml"], "support_radius", rows)
         for name, values in found.items():
             if name in ("positions", "velocities", "masses") or name in HELD.get(kind, ()):
                 columns.pieces.setdefault(name, []).append(values)
-        columns.count += count
+        columns.count += len(found["positions"])
 
     def _complete_gas(self, group: h5py.Group, rows: Any, found: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Temperatures from energies, support radii from volumes, and what `star_forming` asks."""
         if "temperature" not in found and "energy" in found:
             found["temperature"] = found["energy"] * _kelvin_per_energy(group, rows)
         if "support_radius" not in found and "density" in found:
-            volume = found["masses"] / np.maximum(found["density"], 1e-300)
-            found["support_radius"] = CELL_SUPPORT * np.cbrt(3 * volume / (4 * np.pi))
+            if not (found["density"] > 0).all():
+                raise UserError(f"{group.name} in {group.file.filename} has cells of density zero.")
+            found["support_radius"] = CELL_SUPPORT * np.cbrt(3 * found["masses"] / found["density"] / (4 * np.pi))
         subgrid = np.zeros(len(found["positions"]), bool)
-        for names in (("StarFormationRate", "StarFormationRates"), ("DelayTime",)):
-            data = first_of(group, names)
-            if data is not None:
-                subgrid |= _take(data, rows) > 0
+        for name in ("StarFormationRate", "StarFormationRates", "DelayTime"):
+            if name in group:
+                subgrid |= _extra(group, name, rows) > 0
         if self.star_forming == "keep" or not subgrid.any():
             return found
         self.touched += int(subgrid.sum())
@@ -257,29 +261,47 @@ class _Snapshot:
         return found
 
 
-def _take(data: h5py.Dataset, rows: Any) -> NDArray[Any]:
-    """Rows of a data set; indices by one contiguous read, which HDF5 does far faster than a list."""
+def _take(data: h5py.Dataset, rows: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Rows of a data set of this shape; indices by one contiguous read, which HDF5 does far faster than a list."""
+    require_data(data)
+    if data.shape[1:] != shape:
+        raise UserError(f"{data.name} in {data.file.filename} has the impossible shape {data.shape}.")
     if isinstance(rows, slice):
         return np.asarray(data[rows])
     start = int(rows[0])
     return np.asarray(data[start : int(rows[-1]) + 1])[rows - start]
 
 
+def _extra(group: h5py.Group, name: str, rows: Any, columns: int = 0) -> NDArray[np.float64]:
+    """Rows of a field without unit, as long as the others and finite; the first of its columns, if it has some."""
+    data = group[name]
+    if len(data) != len(group["Coordinates"]):
+        raise UserError(f"the data sets of {group.name} in {group.file.filename} differ in length.")
+    values = _take(data, rows, data.shape[1:] if columns and data.ndim == 2 and data.shape[1] >= columns else ())
+    values = values[:, :columns].astype(float) if columns else values.astype(float)
+    if not np.isfinite(values).all():
+        raise UserError(f"{data.name} in {data.file.filename} holds NaN or infinity.")
+    return values
+
+
 def _kelvin_per_energy(group: h5py.Group, rows: Any) -> NDArray[np.float64] | float:
     """T / u [K / (km/s)^2] of monatomic gas; fully ionised where the file has no electron abundance."""
     hydrogen = _hydrogen_fraction(group, rows)
-    if "ElectronAbundance" in group:
-        mu = 4 / (1 + 3 * hydrogen + 4 * hydrogen * np.asarray(_take(group["ElectronAbundance"], rows), dtype=float))
-    else:
-        mu = mean_molecular_weight(hydrogen)  # type: ignore[arg-type]
-    return 2 / 3 * 1e10 * M_PROTON * mu / K_B
+    if not (np.all(hydrogen > 0) and np.all(hydrogen <= 1)):
+        raise UserError(f"{group.name} in {group.file.filename} has an impossible mass fraction of hydrogen.")
+    if "ElectronAbundance" not in group:
+        return 2 / 3 * 1e10 * M_PROTON / K_B * 4 / (3 + 5 * hydrogen)
+    electrons = _extra(group, "ElectronAbundance", rows)
+    if (electrons < 0).any():
+        raise UserError(f"{group.name}/ElectronAbundance in {group.file.filename} holds negative values.")
+    return 2 / 3 * 1e10 * M_PROTON / K_B * 4 / (1 + 3 * hydrogen + 4 * hydrogen * electrons)
 
 
 def _hydrogen_fraction(group: h5py.Group, rows: Any) -> NDArray[np.float64] | float:
     """Mass fraction of hydrogen, primordial where the file does not say it."""
     for name in ("GFM_Metals", "ElementMassFractions"):
         if name in group:
-            return _take(group[name], rows)[:, 0].astype(float)
-    if "Metallicity" in group and group["Metallicity"].ndim == 2:
-        return 1 - _take(group["Metallicity"], rows)[:, :2].astype(float).sum(axis=1)  # all metals, helium
+            return _extra(group, name, rows, columns=1)[:, 0]
+    if "Metallicity" in group and group["Metallicity"].ndim == 2 and group["Metallicity"].shape[1] > 1:
+        return 1 - _extra(group, "Metallicity", rows, columns=2).sum(axis=1)  # all metals, helium
     return X_HYDROGEN

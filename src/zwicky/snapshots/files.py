@@ -7,6 +7,10 @@ from pathlib import Path
 
 from zwicky.io import UserError, require_file
 
+DAMAGE = (  # what reading a file that is not as it should be may raise
+    OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError, ImportError,
+)  # fmt: skip
+MOST_FILES = 100_000
 NUMBER = re.compile(r"\.(\d+)\.(?=(hdf5|h5)$)")
 
 
@@ -16,9 +20,12 @@ def first_file(path: Path, what: str) -> Path:
     Raises:
         UserError: there is none, or the folder holds several snapshots.
     """
-    if not path.is_dir():
-        return require_file(path, what)
-    found = sorted(p for suffix in ("*.hdf5", "*.h5") for p in path.glob(suffix))
+    try:
+        if not path.is_dir():
+            return require_file(path, what)
+        found = sorted(p for suffix in ("*.hdf5", "*.h5") for p in path.glob(suffix))
+    except OSError as error:
+        raise UserError(f"{what} cannot be read: {error.strerror or error}.") from error
     if len({NUMBER.sub(".", p.name) for p in found}) != 1:
         raise UserError(f"the folder {path} does not hold one HDF5 snapshot or catalogue; name a file of it.")
     return next((p for p in found if NUMBER.search(p.name)), found[0])
@@ -32,6 +39,8 @@ def all_files(path: Path, count: int) -> list[Path]:
     """
     if count <= 1:
         return [path]
+    if count > MOST_FILES:
+        raise UserError(f"{path} says that it is one of {count} files, which cannot be.")
     if not NUMBER.search(path.name):
         raise UserError(f"{path} is one of {count} files, but its name has no number.")
     paths = [path.with_name(NUMBER.sub(f".{i}.", path.name)) for i in range(count)]
@@ -39,3 +48,10 @@ def all_files(path: Path, count: int) -> list[Path]:
     if missing:
         raise UserError(f"{missing}, one of {count} files, does not exist.")
     return paths
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error says, without quotes around it and without a full stop."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    text = lines[0].rstrip(".")
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text

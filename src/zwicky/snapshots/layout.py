@@ -10,6 +10,7 @@ Msun and km/s if it names none), with the powers of a and h that these codes sha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -41,6 +42,8 @@ ATTRIBUTES = (
     ("to_cgs", "a_scaling", "h_scaling"),
     ("Conversion factor to CGS (not including cosmological corrections)", "a-scale exponent", "h-scale exponent"),
 )
+PHYSICAL = "Value stored as physical"  # of SWIFT: a power of a has been applied already
+LATEST = 1.001  # scale factor; z = 0 is written as 1 or a little more
 UNIT_SLACK = 2e-3  # between the values that codes have for the mass of the Sun
 UNITS = {  # names in the header, and what holds without them, in CGS
     "length": (("UnitLength_in_cm", "UnitLength_In_CGS"), KPC),
@@ -70,12 +73,52 @@ class Header:
         self.is_swift = "Cosmology" in f and "Scale-factor" in f["Cosmology"].attrs
         names = ("Scale-factor", "h") if self.is_swift else ("Time", "HubbleParam")
         self.a, self.h = (self.number(name) for name in names)
-        if not (0 < self.a < 2 and 0 < self.h < 10):
+        if not (0 < self.a < LATEST and 0 < self.h < 10):
             raise ValueError(f"its header has an impossible {names[0]} = {self.a:g} or {names[1]} = {self.h:g}")
         self.files = int(self.number("NumFilesPerSnapshot", "NumFiles", default=1))
-        self.counts, self.mass_table = self._list("NumPart_ThisFile", int), self._list("MassTable", float)
         self.kernel = _kernel_factor(f) if self.is_swift else 1.0
         self.units = [_nominal(self.number(*names, default=cgs), cgs) for names, cgs in UNITS.values()]
+
+    def common(self) -> tuple[float, ...]:
+        """What all files of a snapshot agree on."""
+        return self.a, self.h, self.files, self.box
+
+    @property
+    def box(self) -> float:
+        """Side of the box, as stored.
+
+        Raises:
+            ValueError: its sides differ.
+        """
+        sides = next((np.atleast_1d(g["BoxSize"]) for g in self._groups if "BoxSize" in g), None)
+        if sides is None:
+            raise KeyError("it has no BoxSize")
+        if not np.allclose(sides, sides[0]):
+            raise ValueError(f"its box has sides {sides}, and only cubes can be read")
+        return float(sides[0])
+
+    def count(self, kind: int, default: int) -> int:
+        """Particles of a kind in this file."""
+        counts = self._list("NumPart_ThisFile", int)
+        return counts[kind] if kind < len(counts) else default if not counts else 0
+
+    def total(self, kind: int) -> int | None:
+        """Particles of a kind in all files, None where it is not said."""
+        low, high = self._list("NumPart_Total", int), self._list("NumPart_Total_HighWord", int)
+        if kind >= len(low):
+            return None
+        return low[kind] + ((high[kind] << 32) if kind < len(high) else 0)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this file holds everything, even where it speaks of several, as a cut-out may."""
+        counts = self._list("NumPart_ThisFile", int)
+        return self.files <= 1 or (len(counts) > 0 and counts == self._list("NumPart_Total", int))
+
+    def mass(self, kind: int) -> float:
+        """Mass of every particle of a kind, as stored in the header; 0 where they differ."""
+        masses = self._list("MassTable", float)
+        return masses[kind] if kind < len(masses) else 0.0
 
     def number(self, *names: str, default: float | None = None) -> float:
         """The first attribute of these names in any of the groups."""
@@ -115,11 +158,13 @@ def stored_factor(
     name, length, mass, velocity, a_power, h_power = KINDS[field]
     to_cgs = float(units[0] ** length * units[1] ** mass * units[2] ** velocity)
     scaling = (to_cgs, float(a_power), float(h_power))
-    attributes = {} if data is None else {k: np.atleast_1d(v)[0] for k, v in data.attrs.items()}
-    for in_cgs, of_a, of_h in ATTRIBUTES:
-        if in_cgs in attributes:
-            to_cgs = _nominal(float(attributes[in_cgs]), to_cgs)
-            scaling = (to_cgs, float(attributes[of_a]), float(attributes[of_h]))
+    for names in ATTRIBUTES:
+        if data is not None and all(n in data.attrs for n in names):
+            in_cgs, of_a, of_h = (float(np.atleast_1d(data.attrs[n])[0]) for n in names)
+            if not in_cgs > 0:
+                raise ValueError(f"{data.name} has an impossible {names[0]} = {in_cgs:g}")
+            physical = PHYSICAL in data.attrs and bool(np.atleast_1d(data.attrs[PHYSICAL])[0])
+            scaling = (_nominal(in_cgs, to_cgs), 0.0 if physical else of_a, of_h)
     return in_our_units(name, *scaling, a, h)
 
 
@@ -133,6 +178,23 @@ def _kernel_factor(f: h5py.File) -> float:
     name = f["HydroScheme"].attrs.get("Kernel function", b"") if "HydroScheme" in f else b""
     text = (name.decode() if isinstance(name, bytes) else str(name)).lower()
     return next((factor for kernel, factor in KERNELS.items() if kernel in text), KERNELS["cubic spline"])
+
+
+def require_data(data: h5py.Dataset) -> None:
+    """Refuse a data set whose values are not there: HDF5 would make them zeros.
+
+    Raises:
+        ValueError: it is virtual and a file that it points to is missing, or nothing was ever written to it.
+    """
+    if data.is_virtual:
+        here = Path(data.file.filename).parent
+        for source in data.virtual_sources():
+            if source.file_name != "." and not (here / source.file_name).exists():
+                raise ValueError(f"{data.name} points to {source.file_name}, which does not exist")
+    elif data.size and not data.id.get_storage_size():
+        raise ValueError(f"{data.name} was never written")
+    if data.dtype.kind not in "iuf":
+        raise ValueError(f"{data.name} does not hold numbers")
 
 
 def first_of(group: h5py.Group, names: Sequence[str]) -> h5py.Dataset | None:

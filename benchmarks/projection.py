@@ -27,10 +27,10 @@ NODES, POINTS = 4096, 12  # of F(q) for the truth, linear in q^2; least number o
 
 def cluster(rng):
     """Positions (P, 3) [kpc] centred on 0, support radii [kpc] and masses [Msun] of 700,000 particles."""
-    u, v = rng.uniform(size=(2, 520_000))
-    r = 300.0 * np.sqrt((1 - u * (1 - (1 + 225.0) ** -0.5)) ** -2 - 1)  # out to 15 core radii
+    radii = np.linspace(0, 15, 2000)  # core radii; rho ~ 1 / (1 + r^2), so that M(r) ~ r - atan r
+    r = 300.0 * np.interp(rng.uniform(size=520_000) * (15 - np.arctan(15)), radii - np.arctan(radii), radii)
     direction = rng.normal(size=(520_000, 3))
-    smooth = direction / np.linalg.norm(direction, axis=1)[:, None] * np.minimum(r, 4500.0 * v ** (1 / 30))[:, None]
+    smooth = direction / np.linalg.norm(direction, axis=1)[:, None] * r[:, None]
     centres, sizes = rng.uniform(-3000, 3000, (40, 3)), rng.uniform(20, 80, 40)
     clumps = (centres[:, None] + sizes[:, None, None] * rng.normal(size=(40, 3250, 3))).reshape(-1, 3)
     x = np.concatenate([smooth, clumps, rng.uniform(-5000, 5000, (50_000, 3))])
@@ -160,7 +160,8 @@ def main():
     parser.add_argument("--make-truth", action="store_true")
     o = parser.parse_args()
     x, H, m = cluster(np.random.default_rng(0))
-    print(f"{len(x)} particles; H / pixel from {H.min() / 100:.2f} to {H.max() / 100:.1f}")
+    quarters = ", ".join(f"{q:.2f}" for q in np.percentile(H, (0, 25, 50, 75, 100)) * PIXELS / WIDTH)
+    print(f"{len(x)} particles; H / pixel, least, quartiles, largest: {quarters}")
     if o.make_truth:
         np.save(TRUTH, make_truth(x, H, m))
     truth = np.load(TRUTH)

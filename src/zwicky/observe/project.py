@@ -108,70 +108,69 @@ def _check(
         raise ValueError(f"pixels must be a whole number of at least 1, not {pixels}.")
 
 
-@numba.njit(nogil=True, cache=True)
+_inner = numba.njit(forceinline=True, error_model="numpy")
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _deposit(begin, end, positions, support_radius, weights, G, maps):
     """Add particles to maps (chunk, y, x, channel), one run of particles to each chunk; lengths in pixels."""
-    chunks, P = len(maps), len(positions)
-    scratch = np.empty((4, maps.shape[1] + 1))
+    chunks, P, pixels = len(maps), len(positions), maps.shape[1]
+    scratch, node = np.empty((4, pixels + 1)), np.empty(pixels + 1, np.int64)
     for chunk in range(begin, end):
+        image = maps[chunk]
         for p in range(P * chunk // chunks, P * (chunk + 1) // chunks):
-            _deposit_one(positions[p, 0], positions[p, 1], support_radius[p], weights[p], G, maps[chunk], scratch)
+            x, y, H = positions[p, 0], positions[p, 1], support_radius[p]
+            if not (x + H >= 0 and x - H < pixels and y + H >= 0 and y - H < pixels):
+                continue
+            i0, i1 = int(max(x - H, 0.0)), int(min(x + H, pixels - 1.0))
+            j0, j1 = int(max(y - H, 0.0)), int(min(y + H, pixels - 1.0))
+            if i0 == i1 and j0 == j1 and x - H >= i0 and x + H < i0 + 1 and y - H >= j0 and y + H < j0 + 1:
+                _add(image[j0, i0], 1.0, weights[p])
+            elif H > 0:
+                _deposit_rows(x, y, H, weights[p], G, image, node, scratch, i0, i1, j0, j1)
 
 
-@numba.njit(cache=True)
-def _deposit_one(x, y, H, weight, G, image, scratch):
-    """Share one particle at (x, y) among the pixels that its kernel of support radius H covers."""
-    pixels = len(image)
-    if not (x + H >= 0 and x - H < pixels and y + H >= 0 and y - H < pixels):
-        return
-    i0, i1 = int(max(x - H, 0.0)), int(min(x + H, pixels - 1.0))
-    j0, j1 = int(max(y - H, 0.0)), int(min(y + H, pixels - 1.0))
-    if i0 == i1 and j0 == j1 and x - H >= i0 and x + H < i0 + 1 and y - H >= j0 and y + H < j0 + 1:
-        _add(image[j0, i0], 1.0, weight)
-    elif H > 0:
-        _deposit_rows(x, y, H, weight, G, image[:, i0 : i1 + 1], scratch[:, : i1 - i0 + 2], i0, j0, j1)
-
-
-@numba.njit(cache=True)
-def _deposit_rows(x, y, H, weight, G, image, scratch, i0, j0, j1):
+@_inner
+def _deposit_rows(x, y, H, weight, G, image, node, scratch, i0, i1, j0, j1):
     """Walk up the rows j0 to j1; the corners of a row's upper edge are those of the next row's lower edge."""
-    node, fraction, lower, upper = scratch
-    for i in range(len(node)):
-        node[i], fraction[i] = _locate((i0 + i - x) / H, len(G))
-    _corners((j0 - y) / H, G, node, fraction, lower)
+    fraction, sign, lower, upper = scratch
+    edges, per_H = i1 - i0 + 2, 1.0 / H
+    for i in range(edges):
+        node[i], fraction[i], sign[i] = _locate((i0 + i - x) * per_H, len(G))
+    _corners((j0 - y) * per_H, G, node, fraction, sign, lower, edges)
     for j in range(j0, j1 + 1):
-        _corners((j + 1 - y) / H, G, node, fraction, upper)
-        row = image[j]
-        for i in range(len(row)):
+        _corners((j + 1 - y) * per_H, G, node, fraction, sign, upper, edges)
+        for i in range(edges - 1):
             share = (upper[i + 1] - lower[i + 1]) - (upper[i] - lower[i])
-            _add(row[i], max(share, 0.0), weight)  # rounding alone can make it negative
+            _add(image[j, i0 + i], max(share, 0.0), weight)  # rounding alone can make it negative
         lower, upper = upper, lower
 
 
-@numba.njit(cache=True)
+@_inner
 def _locate(argument, nodes):
-    """Lower node of the table cell that holds |argument| clamped at 1 (below 0: -1 - node), and where in the cell."""
+    """Lower node of the table cell that holds |argument| clamped at 1, where in the cell, and the sign."""
     t = min(abs(argument), 1.0) * (nodes - 1)
     node = min(int(t), nodes - 2)
-    return (node if argument >= 0 else -1 - node), t - node
+    return node, t - node, 1.0 if argument >= 0 else -1.0
 
 
-@numba.njit(cache=True)
-def _corners(b, G, node, fraction, out):
+@_inner
+def _corners(b, G, node, fraction, sign, out, edges):
     """out[i] = G(a_i, b) for every column edge a_i, already located."""
-    n, f = _locate(b, len(G))
-    sign = 1.0 if n >= 0 else -1.0
-    row0, row1 = G[n if n >= 0 else -1 - n], G[(n if n >= 0 else -1 - n) + 1]
-    for i in range(len(out)):
-        m, t = int(node[i]), fraction[i]
-        k = m if m >= 0 else -1 - m
-        low = row0[k] + f * (row1[k] - row0[k])
-        high = row0[k + 1] + f * (row1[k + 1] - row0[k + 1])
-        value = sign * (low + t * (high - low))
-        out[i] = value if m >= 0 else -value
+    n, f, s = _locate(b, len(G))
+    row0, row1, last = G[n], G[n + 1], len(G) - 1
+    end = s * (row0[last] + f * (row1[last] - row0[last]))
+    for i in range(edges):
+        k, t = node[i], fraction[i]
+        if t >= 1.0:  # the kernel ends before this edge, as before the first and the last of nearly every particle
+            out[i] = sign[i] * end
+        else:
+            low = row0[k] + f * (row1[k] - row0[k])
+            high = row0[k + 1] + f * (row1[k + 1] - row0[k + 1])
+            out[i] = s * sign[i] * (low + t * (high - low))
 
 
-@numba.njit(cache=True)
+@_inner
 def _add(pixel, share, weight):
     """Add the share of every channel's weight to one pixel."""
     for c in range(len(weight)):

@@ -123,8 +123,8 @@ def test_the_command_measures_the_halos_of_a_catalogue_around_them_alone(tmp_pat
     """With a least mass, of the snapshot only the surroundings of the heaviest are read."""
     write_snapshot(particles, tmp_path / "snapshot.hdf5")
     read = []
-    original = catalogues.read_snapshot
-    monkeypatch.setattr(catalogues, "read_snapshot", lambda *a: read.append(original(*a)) or read[-1])
+    original = catalogues.read_around
+    monkeypatch.setattr(catalogues, "read_around", lambda *a: read.append(original(*a)) or read[-1])
     halos = catalogues.halos_of_catalogue(tmp_path / "snapshot.hdf5", write(tmp_path), 3.5e13)
     np.testing.assert_array_equal(halos["id"], [0])
     np.testing.assert_allclose(halos["m200m"], masses()[:1], rtol=2e-3)

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from zwicky.halos import find_halos, halo_centres, read_halos
 from zwicky.io import UserError
 from zwicky.simulate.state import Particles
-from zwicky.snapshots import read_header, read_snapshot
+from zwicky.snapshots import read_around, read_header, read_snapshot
 from zwicky.snapshots.files import DAMAGE, all_files, first_file, reason_of
 from zwicky.snapshots.layout import Header, first_of, require_data, stored_factor
 
-MARGIN = 2.0  # of masses and radii, since a catalogue may mean others than M200m and R200m
+LIGHTER = {"m200m": 1.3, "m200c": 2.0, "mass": 3.0, "m500c": 4.0}  # by which M200m may exceed a mass, at most
 MASSES = ("m200m", "m200c", "m500c")
 ANY_MASS = ("mass", "m", "mvir", "mhalo")
 GROUP_MASSES = {"Group_M_Mean200": "m200m", "Group_M_Crit200": "m200c", "Group_M_Crit500": "m500c"}
@@ -82,19 +82,19 @@ def halos_of_catalogue(
     """
     header = read_header(snapshot)
     catalogue = read_catalogue(path, header)
-    known = [name for name in ("m200m", "m200c", "mass", "m500c") if name in catalogue.colnames]
-    mass = np.asarray(catalogue[known[0]]) if known else None
-    if mass is not None:
-        catalogue, mass = catalogue[mass >= min_mass / MARGIN], mass[mass >= min_mass / MARGIN]
+    known = [name for name in LIGHTER if name in catalogue.colnames]
+    if known:
+        largest = np.asarray(catalogue[known[0]]) * LIGHTER[known[0]]  # what M200m may be
+        catalogue = catalogue[~(largest < min_mass)]
+        largest = largest[~(largest < min_mass)]
     if len(catalogue) == 0:
         raise UserError(f"{path} has no halo of {min_mass:.3g} Msun or more.")
-    if mass is not None and mass.max() > 0:
-        radius = MARGIN * float(np.cbrt(mass.max() / (800 / 3 * np.pi * header.cosmology.rho_mean)))
-        if len(mass) * 4 * radius**3 < header.box**3 / 3:
-            near = read_snapshot(snapshot, halo_centres(catalogue), radius)
-            found = find_halos(near, min_mass, min_particles, progress, catalogue)
-            if np.asarray(found["r200m"]).max(initial=0.0) < 0.8 * radius * header.scale_factor:
-                return found  # else the catalogue's masses were too small, and so was the region
+    if known and np.isfinite(largest).all() and largest.max() > 0:
+        radius = float(1.5 * np.cbrt(largest.max() / (800 / 3 * np.pi * header.cosmology.rho_mean)))
+        near = read_around(snapshot, header, halo_centres(catalogue), radius)
+        found = find_halos(near, min_mass, min_particles, progress, catalogue)
+        if np.asarray(found["r200m"]).max(initial=0.0) < 0.8 * radius * header.scale_factor:
+            return found  # else the catalogue's masses were too small, and so was the region
     return find_halos(read_snapshot(snapshot), min_mass, min_particles, progress, catalogue)
 
 

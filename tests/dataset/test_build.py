@@ -16,6 +16,7 @@ from zwicky.halos import write_halos
 from zwicky.io import UserError
 from zwicky.simulate.output import write_snapshot
 from zwicky.simulate.state import Particles, Species
+from zwicky.snapshots import read_snapshot
 
 BOX, BALLS, P = 40.0, 9, 300
 CONFIG = ObserveConfig(
@@ -99,10 +100,10 @@ def test_building_is_repeatable_to_the_bit(built, pair, tmp_path):
 def test_maps_do_not_depend_on_how_much_of_the_snapshot_was_read(pair, tmp_path, monkeypatch):
     """One cluster of nine: only its surroundings are read."""
     heaviest = replace(CONFIG, min_mass=6e14 * 0.9)
-    read, original = [], build.read_snapshot
-    monkeypatch.setattr(build, "read_snapshot", lambda *a: read.append(original(*a)) or read[-1])
+    read, original = [], build.read_around
+    monkeypatch.setattr(build, "read_around", lambda *a: read.append(original(*a)) or read[-1])
     near = open_maps(build_maps([pair], tmp_path / "near.h5", heaviest))
-    monkeypatch.setattr(build, "read_snapshot", lambda path, *region: original(path))
+    monkeypatch.setattr(build, "read_around", lambda path, *region: read_snapshot(path))
     whole = open_maps(build_maps([pair], tmp_path / "whole.h5", heaviest))
     assert len(read[0].gas) < BALLS * P
     assert len(near) > 0
@@ -155,7 +156,7 @@ def test_snapshots_of_two_redshifts_do_not_mix(pair, tmp_path):
         for name in old:
             old.copy(name, new)
         new["Header"].attrs["Time"] = 0.5
-    with pytest.raises(UserError, match="share their cosmology and redshift"):
+    with pytest.raises(UserError, match="share their cosmology, redshift and depth"):
         build_maps([pair, (tmp_path / "later.hdf5", pair[1])], tmp_path / "m.h5", CONFIG)
     assert not (tmp_path / "m.h5").exists()
 
@@ -169,3 +170,11 @@ def test_snapshots_of_two_redshifts_do_not_mix(pair, tmp_path):
 def test_impossible_settings_are_refused(setting):
     with pytest.raises(ValueError, match=r"."):
         ObserveConfig(**setting)
+
+
+@pytest.mark.parametrize("fractions", [(0, 0.5, 0.5), (0.2, 0.4, 0.4), (0.9, 0.1, 0), (0, 0, 1)])
+@pytest.mark.parametrize("count", [3, 4, 7])
+def test_every_split_has_a_simulation_whatever_the_fractions(count, fractions):
+    split = build._split_simulations(count, fractions)
+    assert len(split) == count
+    assert set(split) == {"train", "validation", "test"}

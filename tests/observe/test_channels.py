@@ -54,6 +54,8 @@ def test_kinetic_effect_has_the_sign_of_the_approach():
     gas.velocities[:, 2] = [300, -300, 0, 1000, 1]
     weight = CHANNELS["ksz"].weight(gas, SCENE)
     assert (np.sign(weight) == [1, -1, 0, 1, 1]).all()
+    gas.temperature[1] = 0.0  # neutral
+    assert CHANNELS["ksz"].weight(gas, SCENE)[1] == 0
     sigma = (6.6524587e-25 * u.cm**2).to_value(u.kpc**2)
     np.testing.assert_allclose(weight[0], sigma * electron_number(gas.masses[0]) * 300 / 299792.458, rtol=1e-6)
 
@@ -64,6 +66,15 @@ def test_thermal_effect_at_a_frequency_is_f_times_y_of_cold_gas(ghz, f):
     gas.temperature[:] = 1e-3 * KEV_IN_K
     y = CHANNELS["compton_y"].weight(gas, SCENE)
     np.testing.assert_allclose(channel(f"sz_{ghz}GHz").weight(gas, SCENE), 2.7255e6 * y * f, rtol=2e-4)
+
+
+def test_frequencies_of_every_survey_are_possible_and_others_are_refused():
+    gas = species()
+    for ghz in (30, 217, 545, 857):
+        assert np.isfinite(channel(f"sz_{ghz}GHz").weight(gas, SCENE)).all()
+    for ghz in (0, 30000):
+        with pytest.raises(ValueError, match="at 1 to 2000 GHz"):
+            channel(f"sz_{ghz}GHz")
 
 
 def test_hot_gas_dims_the_decrement_less():

@@ -23,7 +23,7 @@ from zwicky.observe.channels import channel, known_channels
 from zwicky.observe.render import cut_cube, halo_centre, reach_of_cube, render
 from zwicky.observe.sightlines import SPLITS, flat_in_log_mass, random_rotations, split_by_cluster
 from zwicky.simulate.state import Particles
-from zwicky.snapshots import read_header, read_snapshot
+from zwicky.snapshots import read_around, read_header
 from zwicky.version import __version__
 
 MASSES = ("m200m", "m200c", "m500c")
@@ -73,7 +73,6 @@ class ObserveConfig:
             raise ValueError("need some channels, seed >= 0, a finite min_mass and at most 4096 pixels.")
         if len(self.fractions) != 3 or not abs(sum(self.fractions) - 1) < 1e-6 or min(self.fractions) < 0:
             raise ValueError(f"the fractions of the splits must be three that add up to one, not {self.fractions}.")
-
 
     def depth_in(self, particles: Particles) -> float:
         """Depth of the line of sight in this snapshot, proper [kpc]."""
@@ -134,11 +133,11 @@ def _read_around(
     for name, ours in (("box", header.box), ("redshift", header.redshift)):
         if name in halos.meta and abs(float(halos.meta[name]) - ours) > 1e-3 * max(1.0, ours):
             raise UserError(f"the halos are of a {name} of {float(halos.meta[name]):g}, and {snapshot} of {ours:g}.")
-    centres = halo_centres(halos)[plan.row[plan.simulation == simulation]]
+    centres = halo_centres(halos)[plan.row[(plan.simulation == simulation) & (plan.sightlines > 0)]]
+    if not len(centres):
+        return header
     radius = reach_of_cube(config.pixels * config.pixel_kpc, config.depth_in(header)) / (1e3 * header.scale_factor)
-    if len(centres) and len(centres) * 4 * radius**3 < header.box**3 / 3:
-        return read_snapshot(snapshot, centres, radius)
-    return read_snapshot(snapshot)
+    return read_around(snapshot, header, centres, radius)
 
 
 def _make_plan(catalogues: Sequence[Table], config: ObserveConfig) -> _Plan:
@@ -165,6 +164,8 @@ def _split_simulations(count: int, fractions: tuple[float, float, float]) -> NDA
     if count < 3:
         raise UserError(f"hold_out = 'simulation' needs at least three simulations, not {count}.")
     validation, test = (max(1, round(f * count)) for f in fractions[1:])
+    test = min(test, count - 2)
+    validation = min(validation, count - 1 - test)
     return np.array([SPLITS[0]] * (count - validation - test) + [SPLITS[1]] * validation + [SPLITS[2]] * test)
 
 
@@ -202,6 +203,8 @@ def _attributes(particles: Particles, config: ObserveConfig, previous: dict[str,
         "pixel_kpc": config.pixel_kpc, "depth_kpc": config.depth_in(particles), "redshift": particles.redshift,
         "cosmology": cosmology, "version": __version__, "config": json.dumps(asdict(config)),
     }
-    if previous and (previous["cosmology"] != cosmology or previous["redshift"] != here["redshift"]):
-        raise UserError("the snapshots of one set of maps must share their cosmology and redshift.")
-    return here
+    numbers = ("redshift", "depth_kpc") if previous else ()
+    same = [np.isclose(previous[k], here[k], rtol=1e-3, atol=1e-3) for k in numbers]  # type: ignore[call-overload]
+    if previous and (previous["cosmology"] != cosmology or not all(same)):
+        raise UserError("the snapshots of one set of maps must share their cosmology, redshift and depth.")
+    return previous or here

@@ -2,11 +2,11 @@
 
 What is near the particles of a cell is copied once into buffers, without what is farther than the sum reaches. The loop
 over pairs then runs through contiguous numbers and is long enough for vectors. It divides without a check for zero
-(error_model="numpy") and slices from zero: an index that might be negative would turn loads into gathers. Gravity takes
-each pair once, and full cells in parts, around which fewer particles are near. Sums run in an order that does not
-depend on the number of threads, so that results repeat to the bit. What the loops call is always inlined: a function
-that is not has two copies in a process that compiled it and one in a process that loads it from the cache, which
-fastmath may round differently.
+(error_model="numpy") and slices from zero: an index that might be negative would turn loads into gathers. Full
+cells are worked through in parts, around which fewer particles are near; gravity takes pairs of different parts once.
+Sums run in an order that does not depend on the number of threads, so that results repeat to the bit. What loops with
+fastmath call is always inlined: a function that is not has two copies in a process that compiled it and one in a
+process that loads it from the cache, which fastmath may round differently.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from zwicky.kernels import PCS_ORDER, TWO32
 from zwicky.kernels.pairs import equations
 from zwicky.kernels.threads import share_out
 
-MOST_RUNS = 250  # of particles that are neighbours in memory: rows of cells, each in two parts where it wraps
+MOST_RUNS = 250  # rows of the 11^2 around a cell (sph.longest_support), each in two parts where it wraps
 VECTOR = 16  # particles that a vector instruction takes at once, at most
-FAR = np.float32(1e3)  # the place of a particle that is not there
+FAR = np.float32(10)  # the place of a particle that is not there
 FEW, MOST_PARTS = 48, 6  # particles of a cell that are worked through together, and most parts of a cell along a side
 
 _inner = numba.njit(forceinline=True, fastmath=True, error_model="numpy")
@@ -422,7 +422,7 @@ def _cell_gravity(position, m, wanted, start, out, n, c, unit, h2, energy, ends,
         scalar = False
         for j in range(near_count):
             scalar |= wanted[who[j]]
-            near[3, j] = m[who[j]] if j >= mine else np.float32(0)  # among themselves they only act, on all others too
+            near[3, j] = m[who[j]] if j >= mine else np.float32(0)  # pairs in the part come up from both sides
         vectors = _pad(near, near_count)
         back[:, :vectors] = 0
         for i in range(mine):
@@ -511,7 +511,7 @@ def _density(begin, end, position, m, h, wanted, start, out, n, unit):
 def _pressure_sum(near, count, me, hubble):
     """Sums over the first `count` particles of `near`: acceleration, div v, curl v of `me`.
 
-    Rows of `near` and numbers of `me`: x, y, z, three velocities, c / rho, sound, rho, 1 / h, limiter.
+    Rows of `near` and numbers of `me`: x, y, z, three velocities, c / rho, sound, rho, 1 / h, half the viscosity alpha.
     """
     f = np.float32
     ax = f(0)
@@ -522,17 +522,18 @@ def _pressure_sum(near, count, me, hubble):
     ry = f(0)
     rz = f(0)
     x, y, z, vx, vy, vz = me[0], me[1], me[2], me[3], me[4], me[5]
-    c_rho, sound, rho, per_h, limiter = me[6], me[7], me[8], me[9], me[10]
+    c_rho, sound, rho, per_h, half_alpha = me[6], me[7], me[8], me[9], me[10]
     xs, ys, zs, us, vs = near[0, :count], near[1, :count], near[2, :count], near[3, :count], near[4, :count]
     ws, c_rhos, sounds, rhos = near[5, :count], near[6, :count], near[7, :count], near[8, :count]
-    per_hs, limiters = near[9, :count], near[10, :count]
+    per_hs, half_alphas = near[9, :count], near[10, :count]
     for j in range(len(xs)):
         dx, dy, dz = x - xs[j], y - ys[j], z - zs[j]
         dvx, dvy, dvz = vx - us[j], vy - vs[j], vz - ws[j]
         r = np.sqrt(dx * dx + dy * dy + dz * dz)
         vr = dvx * dx + dvy * dy + dvz * dz
         push, slope_i = _pressure_pair(
-            r, vr, c_rho + c_rhos[j], sound + sounds[j], rho + rhos[j], limiter + limiters[j], per_h, per_hs[j], hubble
+            r, vr, c_rho + c_rhos[j], sound + sounds[j], rho + rhos[j], half_alpha + half_alphas[j], per_h, per_hs[j],
+            hubble,
         )
         ax += push * dx
         ay += push * dy

@@ -313,7 +313,7 @@ def _pressure(position, gas, widest, start, n, unit, per_side, hubble, out):
     x, y, z = position[0], position[1], position[2]
     xi, yi, zi = x[i], y[i], z[i]
     u, v, w, c_rho = gas[i, 0], gas[i, 1], gas[i, 2], gas[i, 3]
-    sound, rho, per_h, limiter = gas[i, 4], gas[i, 5], gas[i, 6], gas[i, 7]
+    sound, rho, per_h, half_alpha = gas[i, 4], gas[i, 5], gas[i, 6], gas[i, 7]
     most = widest[(_cell(xi, n)[0] * n + _cell(yi, n)[0]) * n + _cell(zi, n)[0]]
     radius, most2 = most * per_side, most * most
     sx, sy, sz, sdiv, scx, scy, scz = f(0), f(0), f(0), f(0), f(0), f(0), f(0)
@@ -328,8 +328,8 @@ def _pressure(position, gas, widest, start, n, unit, per_side, hubble, out):
                 dvx, dvy, dvz = u - gas[j, 0], v - gas[j, 1], w - gas[j, 2]
                 vr = dvx * dx + dvy * dy + dvz * dz
                 push, slope_i = _pressure_pair(
-                    r, vr, c_rho + gas[j, 3], sound + gas[j, 4], rho + gas[j, 5], limiter + gas[j, 7], per_h, gas[j, 6],
-                    hubble,
+                    r, vr, c_rho + gas[j, 3], sound + gas[j, 4], rho + gas[j, 5], half_alpha + gas[j, 7], per_h,
+                    gas[j, 6], hubble,
                 )
                 ax += push * dx
                 ay += push * dy

@@ -1,5 +1,8 @@
 """The equation of one pair, in plain numbers of float32: compiled once for the CPU and once for CUDA.
 
+numba keeps what it compiled as long as the file of the loops is the same: who changes an equation here, or the split,
+must touch `cpu.py` as well.
+
 Lengths are in units of the cutoff r_c for gravity (`split`); SPH takes any.
 """
 
@@ -56,7 +59,7 @@ def equations(jit: Callable[[Callable], Any]) -> SimpleNamespace:
 
     @jit
     def short_inverse_square(r2, per_r, h2, per_h2):
-        """Short-range part of 1 / r^2, softened below h; zero for the particle itself."""
+        """Short-range part of 1 / r^2, softened below h; zero for the particle itself and at its very place."""
         q2 = r2 * per_h2
         soft = (f(3) - f(3) * q2 + q2 * q2) * per_h2
         value = (soft if r2 < h2 else per_r * per_r) - polynomial(SCALAR, r2)
@@ -64,7 +67,7 @@ def equations(jit: Callable[[Callable], Any]) -> SimpleNamespace:
 
     @jit
     def short_inverse(r2, per_r, h2, per_h2):
-        """Short-range part of 1 / r, softened below h; zero for the particle itself."""
+        """Short-range part of 1 / r, softened below h; zero for the particle itself and at its very place."""
         q2 = r2 * per_h2
         soft = f(2.1875) - q2 * (f(2.1875) - q2 * (f(1.3125) - q2 * f(0.3125)))
         value = (soft * math.sqrt(per_h2) if r2 < h2 else per_r) - polynomial(POTENTIAL, r2)
@@ -94,14 +97,14 @@ def equations(jit: Callable[[Callable], Any]) -> SimpleNamespace:
         return -w * (sound - f(3) * w) / rho
 
     @jit
-    def pressure_pair(r, vr, c_rho, sound, rho, limiter, per_hi, per_hj, hubble):
+    def pressure_pair(r, vr, c_rho, sound, rho, alpha, per_hi, per_hj, hubble):
         """(c_i / rho_i + c_j / rho_j + Pi_ij) times the sum of both slopes, and the slope of i alone.
 
-        r, vr: distance and v_ij . r_ij. c_rho, sound, rho, limiter: sums over the two particles.
+        r, vr: distance and v_ij . r_ij. c_rho, sound, rho, alpha: sums over the two particles.
         """
         slope_i = wendland_slope(r, per_hi)
         slope = slope_i + wendland_slope(r, per_hj)
-        return (c_rho + limiter * viscosity(vr, r, hubble, sound, rho)) * slope, slope_i
+        return (c_rho + alpha * viscosity(vr, r, hubble, sound, rho)) * slope, slope_i
 
     @jit
     def pcs_weights(d):

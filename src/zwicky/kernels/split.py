@@ -40,7 +40,7 @@ def split_table() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.
 
 
 def _even_polynomial(s: NDArray[np.float64], f: NDArray[np.float64]) -> tuple[float, ...]:
-    """Coefficients (constant first) of the polynomial in s^2 that fits f, in Chebyshev sense."""
+    """Coefficients (constant first) of the polynomial in s^2 that fits f, by least squares."""
     fit = np.polynomial.Chebyshev.fit(s**2, f, DEGREE, domain=[0, 1])
     return tuple(float(c) for c in fit.convert(kind=np.polynomial.Polynomial).coef)
 

@@ -61,7 +61,7 @@ def relativistic_spectrum(frequency_ghz: float, temperature_kev: ArrayLike) -> N
 def change_of_temperature(frequency_ghz: float, temperature_kev: ArrayLike) -> NDArray[np.float64]:
     """(dT / T_cmb) / y at one frequency for electrons of these temperatures [keV], any shape: f(x) if they are cold.
 
-    dI = dT / T_cmb x^4 e^x / (e^x - 1)^2. The ratio to cold electrons comes from a spline in temperature.
+    dI = dT / T_cmb x^4 e^x / (e^x - 1)^2; dI / y comes from a spline in temperature.
     """
     x = float(reduced_frequency(frequency_ghz))
     kT = np.clip(np.asarray(temperature_kev, dtype=float), 0.0, WARMEST)
@@ -96,4 +96,4 @@ def scattering(t: ArrayLike, p: ArrayLike) -> NDArray[np.float64]:
 
 def _planck(x: ArrayLike) -> NDArray[np.float64]:
     x = np.asarray(x, dtype=float)
-    return x**3 / np.expm1(x)
+    return x**3 * np.exp(-x) / -np.expm1(-x)

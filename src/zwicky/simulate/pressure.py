@@ -15,8 +15,8 @@ T = T0 Delta_b^(gamma - 1); the two are blended geometrically in gas overdensity
 With the temperature prescribed, gas in static equilibrium under P_th alone would be over-concentrated, because part of
 the support is random motion. The closure says who supplies it: `inviscid` leaves it all to the motion that the
 simulation has; `viscous` dissipates part of the motion and puts a share of P_tot - P_th back into the equation of
-motion: P_th [1 + share (1 / f_th - 1)] drives the gas. That of heavy, young clusters moves more, so that their share is
-smaller. SZ and X-ray always use P_th.
+motion: P_th [1 + share (1 / f_th - 1)] drives the gas. The gas of heavy, young clusters moves more, so that their share
+is smaller. SZ and X-ray always use P_th.
 
 Halos differ. Each gas particle may carry three numbers, its traits, that move ln T, beta and ln(thermal_scale) away
 from the model; they come from a random field over the initial positions that is smoother than the patch a cluster forms
@@ -41,6 +41,7 @@ from zwicky.cosmology import Cosmology
 from zwicky.units import G_CGS, K_B, KEV, M_PROTON, MPC, MSUN, MU, MU_E
 
 CLOSURES = ("viscous", "inviscid")
+BETA_STEP = 0.1  # for the derivatives by beta
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class PressureModel:
             raise ValueError("p0, c500, alpha, thermal_0, blend and igm_t0 of the pressure model must be positive.")
         if self.support > 1:
             raise ValueError("support of the pressure model must be from 0 to 1.")
-        if self.thermal_0 > 1 or self.beta <= self.gamma:
+        if self.thermal_0 > 1 or self.beta <= self.gamma + (BETA_STEP if any(self.scatter) else 0):
             raise ValueError("the pressure model needs thermal_0 <= 1 and beta > gamma.")
         if len(self.scatter) != 3 or not all(0 <= s < 1 for s in self.scatter) or self.scatter_length == 0:
             raise ValueError("scatter takes three numbers from 0 to 1, and scatter_length must be positive.")
@@ -176,11 +177,11 @@ class TemperatureMap:
     responses: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...] = ()
 
     def __call__(self, rho: Tensor, psi: Tensor, traits: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Temperature [K] and driving over thermal pressure at matter density rho [g cm^-3] and psi [cm s^-2].
+        """Temperature [K] and driving over thermal pressure, (P,).
 
-        All are (P,) float64.
-
-        `traits` (P, 3) are changes of ln T, beta and ln(thermal_scale).
+        Args:
+            rho, psi: matter density [g cm^-3] and psi [cm s^-2], proper, (P,) float64.
+            traits: (P, 3) changes of ln T, beta and ln(thermal_scale).
         """
         u = ((rho.log10() - self.log_rho0) / self.step).clamp(0, self.shape.shape[0] - 1.001)
         v = ((psi.log10() - self.log_psi0) / self.step).clamp(0, self.shape.shape[1] - 1.001)
@@ -228,13 +229,13 @@ def temperature_map(
 
     def response(up: PressureModel, down: PressureModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         high, low = tables(up)[2], tables(down)[2]
-        return (high[0] - low[0]) / 0.2, (high[1] - low[1]) / 0.2
+        return (high[0] - low[0]) / (2 * BETA_STEP), (high[1] - low[1]) / (2 * BETA_STEP)
 
     low_rho, low_psi, (shape, f_th, share) = tables(model)
     if not any(model.scatter):
         return TemperatureMap(low_rho, low_psi, step, shape, f_th, share)
     responses = (
-        response(replace(model, beta=model.beta + 0.1), replace(model, beta=model.beta - 0.1)),
+        response(replace(model, beta=model.beta + BETA_STEP), replace(model, beta=model.beta - BETA_STEP)),
         response(
             replace(model, thermal_scale=model.thermal_scale * np.exp(0.1)),
             replace(model, thermal_scale=model.thermal_scale * np.exp(-0.1)),

@@ -37,7 +37,7 @@ PRESETS = {"n64": (64, 31.25), "n128": (128, 62.5), "n256": (256, 125.0), "n512"
 C_KM_S = C_CGS / 1e5
 LOG_POWER = 0.1  # ln a between two power spectra in the log
 HIGH_PASS = 40.0  # wavelength [Mpc/h] beyond which psi is filtered out
-BYTES_PER_PARTICLE = 160  # peak of state, sorted copies and accelerations
+BYTES_PER_PARTICLE = 280  # peak of state, sorted copies and accelerations
 BYTES_PER_MESH_POINT = 60  # filters, modes and their transforms
 
 

@@ -36,7 +36,7 @@ def density(cells: Cells, mass: Tensor, h: Tensor, wanted: Tensor, box: float) -
     Raises:
         ValueError: a support radius is too long for the lists.
     """
-    if len(h) and float((h * wanted).max()) > longest_support(cells.n, box):
+    if len(h) and not float(torch.where(wanted, h, 0.0).max()) <= longest_support(cells.n, box):
         raise ValueError(f"support radii are too long for lists of {cells.n} cells a side.")
     sums = kernels(mass.device).density(cells.position, mass, h, wanted, cells.start, cells.n, box / TWO32)
     return sums * NORM / h**3

@@ -19,7 +19,7 @@ class Species:
     """Particles of one kind.
 
     Args:
-        positions: (P, 3) comoving [Mpc], in [0, box).
+        positions: (P, 3) comoving [Mpc], of any periodic image.
         velocities: (P, 3) peculiar [km/s]; None where unknown.
         masses: (P,) [Msun].
         support_radius: (P,) comoving [Mpc], where the Wendland C2 kernel of a particle ends; None where unknown.

@@ -72,6 +72,17 @@ def read_header(path: str | Path) -> Particles:
     return _read(Path(path), lambda first: _Snapshot(first, None, "keep").without_particles())
 
 
+def read_around(path: str | Path, header: Particles, centres: NDArray[np.float64], radius: float) -> Particles:
+    """What is within `radius` of one of the centres (K, 3) [Mpc, comoving], or all of it where that is hardly less.
+
+    Args:
+        header: of `read_header`.
+    """
+    if len(centres) * 4 * radius**3 < header.box**3 / 3:
+        return read_snapshot(path, centres, radius)
+    return read_snapshot(path)
+
+
 def _read(path: Path, what: Callable[[Path], Particles]) -> Particles:
     first = first_file(path, "the snapshot")
     try:
@@ -217,7 +228,8 @@ class _Snapshot:
         return values.astype(np.float32) if field == "velocities" else values.astype(np.float64)
 
     def _read_rows(self, group: h5py.Group, kind: int, rows: Any, columns: _Columns) -> None:
-        known = {name: first_of(group, names) for name, names in NAMES.items()}
+        kept = ("positions", "velocities", "masses", *HELD.get(kind, ()), *(("energy",) if kind == 0 else ()))
+        known = {name: first_of(group, NAMES[name]) for name in kept}
         data = {name: d for name, d in known.items() if d is not None}
         if len({len(d) for d in data.values()}) != 1:
             raise UserError(f"the data sets of {group.name} in {group.file.filename} differ in length.")
@@ -234,9 +246,9 @@ class _Snapshot:
             found = self._complete_gas(group, rows, found)
         elif kind == 1 and "SubfindHsml" in group:
             found["support_radius"] = self._column(group["SubfindHsml"], "support_radius", rows)
+        found.pop("energy", None)
         for name, values in found.items():
-            if name in ("positions", "velocities", "masses") or name in HELD.get(kind, ()):
-                columns.pieces.setdefault(name, []).append(values)
+            columns.pieces.setdefault(name, []).append(values)
         columns.count += len(found["positions"])
 
     def _complete_gas(self, group: h5py.Group, rows: Any, found: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

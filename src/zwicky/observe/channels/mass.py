@@ -1,4 +1,4 @@
-"""Surface density of gas, dark matter or all matter, and the mean column that normalises it.
+"""Surface density of gas, dark matter, stars or all matter, and the mean column that normalises it.
 
     Sigma_x = sum_i m_i w_i / area,     S_x = Sigma_x / (Omega_x rho_crit l)                (Hsu et al. 2025, eq. 3)
 """
@@ -28,7 +28,7 @@ def mean_column(channel: str, cosmology: Cosmology, depth_kpc: float, scale_fact
         scale_factor: a; the proper mean density grows as a^-3.
 
     Raises:
-        ValueError: the channel is no mass.
+        ValueError: the channel is none of these.
 
     Reference: Hsu et al. 2025, eq. 3.
     """

@@ -37,11 +37,19 @@ def kinetic(species: Species, scene: Scene) -> NDArray[np.float64]:
     if species.velocities is None:
         raise ValueError("ksz needs the velocities of the gas, which these particles do not have.")
     approach = species.velocities[:, 2].astype(float) * 1e5 / C_CGS
+    if species.temperature is not None:
+        approach *= species.temperature > 0  # 0 marks gas without free electrons
     return SIGMA_T / KPC**2 * electron_number(species.masses) * approach
 
 
 def brightness(frequency_ghz: float) -> Weight:
-    """The weight of the thermal effect at one frequency [uK kpc^2]: the map is a change of the CMB temperature."""
+    """The weight of the thermal effect at one frequency [uK kpc^2]: the map is a change of the CMB temperature.
+
+    Raises:
+        ValueError: the frequency is not from 1 to 2000 GHz.
+    """
+    if not 1 <= frequency_ghz <= 2000:
+        raise ValueError(f"the SZ effect can be made at 1 to 2000 GHz, not at {frequency_ghz:g} GHz.")
 
     def weight(species: Species, scene: Scene) -> NDArray[np.float64]:
         y = compton_y(species, scene)

@@ -9,14 +9,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from zwicky.observe.channels.xray import require, xray
+from zwicky.observe.channels.xray import require
+from zwicky.observe.emissivity import free_free_luminosity
 from zwicky.observe.scene import Scene, Weight
 from zwicky.simulate.state import Species
 from zwicky.units import KEV_IN_K
 
 COLDEST = 0.5  # keV: colder gas does not shine in the band of the spectra
 
-emission = xray
+
+def emission(species: Species, scene: Scene) -> NDArray[np.float64]:
+    """Bolometric luminosity of each gas particle [erg s^-1], (P,)."""
+    return free_free_luminosity(species.masses, *require(species, "temperature"))
 
 
 def spectroscopic(species: Species, scene: Scene) -> NDArray[np.float64]:
@@ -30,7 +34,7 @@ def times_temperature(weight: Weight) -> Weight:
     """The weight times T [keV]."""
 
     def weighted(species: Species, scene: Scene) -> NDArray[np.float64]:
-        _, temperature = require(species, "temperature")
-        return weight(species, scene) * temperature / KEV_IN_K
+        found = weight(species, scene)  # which says if the temperature is missing
+        return found * species.temperature / KEV_IN_K  # type: ignore[operator]
 
     return weighted

@@ -128,7 +128,8 @@ def test_the_command_measures_the_halos_of_a_catalogue_around_them_alone(tmp_pat
     halos = catalogues.halos_of_catalogue(tmp_path / "snapshot.hdf5", write(tmp_path), 3.5e13)
     np.testing.assert_array_equal(halos["id"], [0])
     np.testing.assert_allclose(halos["m200m"], masses()[:1], rtol=2e-3)
-    assert len(read[0].dark_matter) < len(particles.dark_matter)
+    if write not in (write_ahf, write_ecsv):  # whose masses are of no given kind: the margin takes in all three
+        assert len(read[0].dark_matter) < len(particles.dark_matter)
     with pytest.raises(UserError, match=r"has no halo of 1e\+16 Msun or more"):
         catalogues.halos_of_catalogue(tmp_path / "snapshot.hdf5", write_again(write, tmp_path), 1e16)
 

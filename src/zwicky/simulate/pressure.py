@@ -55,8 +55,8 @@ class PressureModel:
         blend: gas overdensity at the middle of the blend, which runs from half to twice this value.
         reionization: redshift before which the gas is cold (no pressure).
         closure: `viscous` or `inviscid`. viscosity: alpha of the artificial viscosity of the viscous closure.
-        support, support_slope: the share of P_tot - P_th that drives the gas in the viscous closure, of a halo of M200c
-            = 3e14 Msun, and how much smaller it is for one ten times as heavy. Gas that does not move needs 1 and 0.
+        support, support_slope: the share of P_tot - P_th that drives the gas in the viscous closure, of halos up to
+            M200c = 3e14 Msun, and how much smaller it is for those ten times as heavy. Gas at rest needs 1 and 0.
         balsara: weaken the viscosity where gas turns more than it is squeezed.
         scatter: rms between halos of ln T, beta and ln(thermal_scale).
         scatter_length: Gaussian smoothing of the initial positions over which they are drawn [Mpc]. The wider, the more
@@ -104,7 +104,7 @@ class PressureModel:
 
     def share(self, m200c: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of P_tot - P_th in the equation of motion of the gas of a halo of m200c [Msun]."""
-        share = np.clip(self.support - self.support_slope * np.log10(m200c / 3e14), 0, 1)
+        share = np.clip(self.support - self.support_slope * np.log10(np.maximum(m200c / 3e14, 1)), 0, 1)
         return share if self.closure == "viscous" else np.zeros_like(share)
 
     def universal(self, s: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -208,6 +208,6 @@ def test_a_step_is_that_of_the_cpu(small_state, monkeypatch):
     advance(universe(DEVICE), fast, 0.505)
     assert slow.temperature.max() > 1e6
     assert (slow.fixed - fast.fixed.cpu()).abs().max() < 1e-7 * 2**32
-    for name in ("momentum", "gravity", "h", "density", "temperature", "f_th", "pressure", "limiter"):
+    for name in ("momentum", "gravity", "h", "density", "temperature", "drive", "pressure", "limiter"):
         one, two = getattr(slow, name), getattr(fast, name).cpu()
         assert (one - two).abs().max() < 1e-5 * one.abs().max(), name

@@ -1,5 +1,6 @@
-"""Tables of the non-relativistic free-free Gaunt factor, as stored in zwicky.observe: its average over frequency in
-emissivity.py, and gaunt.csv, at photon energies of u k T.
+"""Tables of the non-relativistic free-free Gaunt factor, as stored in zwicky.observe.
+
+In emissivity.py its average over frequency, in gaunt.csv its value at photon energies of u k T:
 
     g(u, gamma^2) = int_0^inf dx e^-x g(E_i, E_f)
     <g>(gamma^2) = int_0^inf du e^-u int_0^inf dx e^-x g(E_i, E_f),   E_f = x / gamma^2,  E_i = (x + u) / gamma^2

@@ -25,15 +25,14 @@ from astropy.io.registry import IORegistryError
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from zwicky.halos import find_halos, halo_centres, read_halos
-from zwicky.io import UserError
+from zwicky.halos import MASSES, find_halos, halo_centres, read_halos
+from zwicky.io import DAMAGE, UserError, reason_of
 from zwicky.simulate.state import Particles
 from zwicky.snapshots import read_around, read_header, read_snapshot
-from zwicky.snapshots.files import DAMAGE, all_files, first_file, reason_of
+from zwicky.snapshots.files import all_files, first_file
 from zwicky.snapshots.layout import Header, first_of, require_data, stored_factor
 
 LIGHTER = {"m200m": 1.3, "m200c": 2.0, "mass": 3.0, "m500c": 4.0}  # by which M200m may exceed a mass, at most
-MASSES = ("m200m", "m200c", "m500c")
 ANY_MASS = ("mass", "m", "mvir", "mhalo")
 GROUP_MASSES = {"Group_M_Mean200": "m200m", "Group_M_Crit200": "m200c", "Group_M_Crit500": "m500c"}
 CENTRAL = "InputHalos/IsCentral"
@@ -237,7 +236,7 @@ def _read_table(path: Path, particles: Particles) -> Table:
     if any(np.ma.is_masked(table[name]) for name in table.colnames if name in {"id", *"xyz", *MASSES, *ANY_MASS}):
         raise ValueError("it has empty cells")
     places = np.stack([u.Quantity(table[axis], table[axis].unit or u.Mpc).to_value(u.Mpc) for axis in "xyz"], axis=1)
-    known = dict(zip(MASSES, MASSES, strict=True)) | dict.fromkeys(ANY_MASS, "mass")
+    known = {name: name for name in MASSES} | dict.fromkeys(ANY_MASS, "mass")
     masses = {
         ours: u.Quantity(table[name], table[name].unit or u.Msun).to_value(u.Msun)
         for name, ours in known.items() if name in table.colnames

@@ -182,7 +182,7 @@ def halos(
     from zwicky.io import check_output
     from zwicky.snapshots import read_snapshot
 
-    check_output(out_file, [snapshot] if catalogue is None else [snapshot, catalogue])
+    check_output(out_file, [snapshot, catalogue])
     with _user_errors(), _bars() as tell:
 
         def report(done: int, total: int) -> None:
@@ -322,7 +322,7 @@ def reconstruct(
     if not all(r > 0 for r in radii.values()):
         raise UserError("the radii of apertures must be positive.")
     files = {k: v for k, v in (("compton_y", sz), ("xray", xray)) if v is not None}
-    check_output(out_file, [f for f in (*files.values(), mask) if f is not None])
+    check_output(out_file, [*files.values(), mask])
     with _user_errors():
         network = load_model(model, device)
         with _bars() as tell:

@@ -20,11 +20,12 @@ from scipy.ndimage import maximum_filter
 from scipy.spatial import cKDTree
 
 from zwicky.grid import density_contrast, wrapped
-from zwicky.io import UserError, atomic_path, require_file
+from zwicky.io import DAMAGE, UserError, atomic_path, require_file
 from zwicky.simulate.state import Particles
 from zwicky.version import __version__
 
 OVERDENSITIES = {"200m": (200.0, "mean"), "200c": (200.0, "critical"), "500c": (500.0, "critical")}
+MASSES, RADII = tuple(f"m{d}" for d in OVERDENSITIES), tuple(f"r{d}" for d in OVERDENSITIES)
 COLUMNS = ("id", "x", "y", "z", *(f"{kind}{d}" for d in OVERDENSITIES for kind in "mr"), "fgas200m")
 PEAK_CONTRAST = 30.0  # of the mesh density; well below that of any halo the finder keeps
 # Factors by which the masses of a catalogue may differ; to forget h makes 1.4 or more, `mass` is of unknown kind.
@@ -251,5 +252,5 @@ def read_halos(path: str | Path) -> Table:
                     raise ValueError(name)
                 table[name].unit = f[name].attrs["unit"] or None
             return table
-    except (OSError, KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} is not a halo catalogue of Zwicky.") from error

@@ -17,6 +17,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+DAMAGE = (  # what reading a file that is not as it should be may raise
+    OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError, ImportError,
+)  # fmt: skip
+
 
 class UserError(Exception):
     """What the user asked for cannot be done; the message is one sentence that says why and what to do.
@@ -113,17 +117,17 @@ def check_writable(folder: str | Path) -> None:
         raise UserError(f"cannot write into the folder {folder}: {_reason(error)}.") from error
 
 
-def check_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
+def check_output(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> None:
     """Check that a file `path` could be written, without making anything.
 
     Args:
-        inputs: files, or folders of files, that it must not replace.
+        inputs: files, or folders of files, that it must not replace; None for one that is not given.
 
     Raises:
         UserError: its folder could not be written to, it is a folder, its name is too long, or it is an input.
     """
     path = Path(path)
-    for given in map(Path, inputs):
+    for given in (Path(p) for p in inputs if p is not None):
         if path.resolve() == given.resolve() or (path.exists() and path.resolve().parent == given.resolve()):
             raise UserError(f"--out names {path}, which is to be read; choose another file.")
     check_writable(path.parent)
@@ -179,6 +183,13 @@ def _step_of(line: str) -> float:
 def _reason(error: OSError) -> str:
     """Why the system refused; h5py reports a full disk at length, its errno says it shortly."""
     return os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error says, without quotes around it and without a full stop."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    text = lines[0].rstrip(".")
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def file_mode() -> int:

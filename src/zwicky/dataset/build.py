@@ -17,7 +17,7 @@ from astropy.table import Row, Table
 from numpy.typing import NDArray
 
 from zwicky.dataset.store import MapWriter
-from zwicky.halos import halo_centres, read_halos
+from zwicky.halos import MASSES, RADII, halo_centres, read_halos
 from zwicky.io import UserError, atomic_path
 from zwicky.observe.channels import channel, known_channels
 from zwicky.observe.render import cut_cube, halo_centre, reach_of_cube, render
@@ -25,9 +25,6 @@ from zwicky.observe.sightlines import SPLITS, flat_in_log_mass, random_rotations
 from zwicky.simulate.state import Particles
 from zwicky.snapshots import read_around, read_header
 from zwicky.version import __version__
-
-MASSES = ("m200m", "m200c", "m500c")
-RADII = ("r200m", "r200c", "r500c")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The kernels for CPUs, by numba on all cores.
+"""The kernels for CPUs, by numba on all cores: sums over pairs here, cells and meshes in `cpu_mesh`.
 
 What is near the particles of a cell is copied once into buffers, without what is farther than the sum reaches. The loop
 over pairs then runs through contiguous numbers and is long enough for vectors. It divides without a check for zero
@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zwicky.kernels import PCS_ORDER, TWO32
+from zwicky.kernels import TWO32
+from zwicky.kernels.cpu_mesh import deposit, gather, sort_cells
 from zwicky.kernels.pairs import equations
 from zwicky.kernels.threads import share_out
 
+__all__ = ["density", "deposit", "gather", "gravity", "potential", "pressure", "sort_cells"]
 MOST_RUNS = 250  # rows of the 11^2 around a cell (sph.longest_support), each in two parts where it wraps
 VECTOR = 16  # particles that a vector instruction takes at once, at most
 FAR = np.float32(10)  # the place of a particle that is not there
@@ -33,97 +35,6 @@ _offset, _wendland, _pressure_pair = _fast.offset, _fast.wendland, _fast.pressur
 _inverse, _force_over_r, _short_inverse, _short_inverse_square = (
     _fast.inverse, _fast.force_over_r, _fast.short_inverse, _fast.short_inverse_square
 )  # fmt: skip
-_pcs_weights = equations(numba.njit).pcs_weights
-
-
-def sort_cells(fixed: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """See `kernels`: the order of positions (P, 3) in n^3 cells, stable, and where each cell starts (n^3 + 1,)."""
-    order, start = _sort_cells(fixed.numpy(), n)
-    return torch.from_numpy(order), torch.from_numpy(start)
-
-
-@numba.njit(cache=True)
-def _sort_cells(fixed, n):
-    count = len(fixed)
-    key = np.empty(count, np.int64)
-    start = np.zeros(n**3 + 1, np.int64)
-    for p in range(count):
-        c = 0
-        for axis in range(3):
-            c = c * n + ((np.int64(fixed[p, axis]) & 0xFFFFFFFF) * n >> 32)
-        key[p] = c
-        start[c + 1] += 1
-    for c in range(n**3):
-        start[c + 1] += start[c]
-    fill = start[:-1].copy()
-    order = np.empty(count, np.int64)
-    for p in range(count):
-        order[fill[key[p]]] = p
-        fill[key[p]] += 1
-    return order, start
-
-
-def deposit(position: Tensor, weight: Tensor, start: Tensor, cells: int, n: int) -> Tensor:
-    """See `kernels`: sum of `weight` (P,) per point of an n^3 mesh."""
-    planes = max(1, int(np.ceil(PCS_ORDER * cells / n)))  # planes of cells that make a block wide enough
-    blocks = 2 * max(1, cells // (2 * planes))
-    first_plane = np.arange(blocks + 1) * cells // blocks
-    mesh = np.zeros((n, n, n), np.float32)
-    bounds = start.numpy()[first_plane * cells**2]
-    for colour in range(2):  # blocks of one colour do not touch one another
-        share_out(_deposit, blocks // 2, colour, position.numpy(), weight.numpy(), bounds, mesh)
-    return torch.from_numpy(mesh)
-
-
-@numba.njit(forceinline=True)
-def _mesh_point(u, n):
-    """First of the four mesh points along one axis, and their weights, for the fixed-point coordinate u."""
-    g = np.float64(np.int64(u) & 0xFFFFFFFF) * (n / TWO32)
-    i = np.int64(g)
-    return i - 1, _pcs_weights(np.float32(g - i))
-
-
-@numba.njit(nogil=True, cache=True)
-def _deposit(begin, end, colour, position, weight, bounds, mesh):
-    """Add the particles of blocks of one colour, which do not touch one another, to the mesh."""
-    n = mesh.shape[0]
-    for half in range(begin, end):
-        for p in range(bounds[2 * half + colour], bounds[2 * half + colour + 1]):
-            ix, wx = _mesh_point(position[0, p], n)
-            iy, wy = _mesh_point(position[1, p], n)
-            iz, wz = _mesh_point(position[2, p], n)
-            for a in range(4):
-                x = (ix + a) % n
-                for b in range(4):
-                    y = (iy + b) % n
-                    w = weight[p] * wx[a] * wy[b]
-                    for c in range(4):
-                        mesh[x, y, (iz + c) % n] += w * wz[c]
-
-
-def gather(position: Tensor, mesh: Tensor) -> Tensor:
-    """See `kernels`: mesh (n, n, n) at positions (3, P): (P,) float32."""
-    out = torch.empty(position.shape[1])
-    share_out(_gather, len(out), position.numpy(), mesh.numpy(), out.numpy())
-    return out
-
-
-@numba.njit(nogil=True, cache=True)
-def _gather(begin, end, position, mesh, out):
-    n = mesh.shape[0]
-    for p in range(begin, end):
-        ix, wx = _mesh_point(position[0, p], n)
-        iy, wy = _mesh_point(position[1, p], n)
-        iz, wz = _mesh_point(position[2, p], n)
-        total = np.float32(0.0)
-        for a in range(4):
-            x = (ix + a) % n
-            for b in range(4):
-                y = (iy + b) % n
-                w = wx[a] * wy[b]
-                for c in range(4):
-                    total += w * wz[c] * mesh[x, y, (iz + c) % n]
-        out[p] = total
 
 
 @_inner
@@ -242,6 +153,22 @@ def _parts(index, place, count, low, high, label, old, room, edges):
         index[j] = old[i]
         place[0, j], place[1, j], place[2, j] = room[0, i], room[1, i], room[2, i]
     return k**3
+
+
+@_inner
+def _surround(x, y, z, start, n, column, iz, reach, unit, radius, chosen, ends, edges, room):
+    """What is near the chosen particles of a cell, and these sorted by parts: room that grows, how many near, k^3."""
+    runs, total = _runs(start, n, column, iz, reach, ends[0], ends[1])
+    if total + VECTOR > len(room[0]):
+        room = _room(len(room[1]), 2 * (total + VECTOR))
+    index, place, who, near, mine, spot, label = room
+    i0, i1 = start[column * n + iz], start[column * n + iz + 1]
+    own = 0
+    for i in range(i0, i1):
+        own = _place(x, y, z, i, i + 1, i0, unit, mine, spot, own) if chosen[i] else own
+    low, high = _corners(spot, 0, own)
+    count = _near(x, y, z, i0, low, high, ends[0], ends[1], runs, unit, radius, index, place, 0)
+    return room, count, _parts(mine, spot, own, low, high, label, who, near, edges)
 
 
 @_inner
@@ -477,16 +404,11 @@ def _density(begin, end, position, m, h, wanted, start, out, n, unit):
                 widest = max(widest, h[i]) if wanted[i] else widest
             if widest == 0:
                 continue
-            runs, total = _runs(start, n, column, iz, int(np.ceil(widest / side)), ends[0], ends[1])
-            if total + VECTOR > len(room[0]):
-                room = _room(4, 2 * (total + VECTOR))
-            index, place, who, near, mine, spot, label = room
-            own = 0
-            for i in range(i0, i1):
-                own = _place(x, y, z, i, i + 1, i0, unit, mine, spot, own) if wanted[i] else own
-            low, high = _corners(spot, 0, own)
-            count = _near(x, y, z, i0, low, high, ends[0], ends[1], runs, unit, widest, index, place, 0)
-            parts = _parts(mine, spot, own, low, high, label, who, near, edges)
+            reach = int(np.ceil(widest / side))
+            room, count, parts = _surround(
+                x, y, z, start, n, column, iz, reach, unit, widest, wanted, ends, edges, room
+            )
+            index, place, who, near, mine, spot, _ = room
             for part in range(parts):
                 first, last = edges[part], edges[part + 1]
                 if first == last:
@@ -568,21 +490,16 @@ def pressure(
 def _pressure(begin, end, position, gas, widest, start, out, n, unit, hubble):
     x, y, z = position[0], position[1], position[2]
     ends, edges = _ends()
-    room, me = _room(11, 1024), np.empty(11, np.float32)
+    room, me, everyone = _room(11, 1024), np.empty(11, np.float32), np.ones(len(gas), np.bool_)
     for column in range(begin, end):
         for iz in range(n):
             c = column * n + iz
-            i0, i1 = start[c], start[c + 1]
-            if i0 == i1:
+            if start[c] == start[c + 1]:
                 continue
-            runs, total = _runs(start, n, column, iz, 1, ends[0], ends[1])
-            if total > len(room[0]):
-                room = _room(11, 2 * total)
-            index, place, who, near, mine, spot, label = room
-            own = _place(x, y, z, i0, i1, i0, unit, mine, spot, 0)
-            low, high = _corners(spot, 0, own)
-            count = _near(x, y, z, i0, low, high, ends[0], ends[1], runs, unit, widest[c], index, place, 0)
-            parts = _parts(mine, spot, own, low, high, label, who, near, edges)
+            room, count, parts = _surround(
+                x, y, z, start, n, column, iz, 1, unit, widest[c], everyone, ends, edges, room
+            )
+            index, place, who, near, mine, spot, _ = room
             for part in range(parts):
                 first, last = edges[part], edges[part + 1]
                 if first == last:

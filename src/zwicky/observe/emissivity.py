@@ -79,10 +79,17 @@ def free_free_luminosity(mass: ArrayLike, density: ArrayLike, temperature: Array
 
     Reference: Hsu et al. 2025, eq. 6, with the exact constant and Gaunt factor in place of 1.4e-27 and a fixed one.
     """
+    gamma2 = RYDBERG / (K_B * np.maximum(np.asarray(temperature, dtype=float), 1.0))
+    g_Z2 = X_HYDROGEN * gaunt_factor(gamma2) + (1.0 - X_HYDROGEN) * gaunt_factor(4.0 * gamma2)
+    return _bremsstrahlung(mass, density, temperature, g_Z2)
+
+
+def _bremsstrahlung(
+    mass: ArrayLike, density: ArrayLike, temperature: ArrayLike, g_Z2: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """c_ff T^(1/2) N_e n g_Z2 [erg s^-1], n the density of nucleons and g_Z2 the sum of g Z^2 n_i over it."""
     T = np.asarray(temperature, dtype=float)
     nucleons = np.asarray(density, dtype=float) * (MSUN / MPC**3 / M_PROTON)  # [cm^-3]
-    gamma2 = RYDBERG / (K_B * np.maximum(T, 1.0))
-    g_Z2 = X_HYDROGEN * gaunt_factor(gamma2) + (1.0 - X_HYDROGEN) * gaunt_factor(4.0 * gamma2)  # per nucleon
     return C_FREE_FREE * np.sqrt(T) * electron_number(mass) * nucleons * g_Z2
 
 
@@ -102,11 +109,9 @@ def band_luminosity(
         redshift: of the cluster.
         hydrogen_column: of the Milky Way [cm^-2].
     """
-    T = np.asarray(temperature, dtype=float)
-    nucleons = np.asarray(density, dtype=float) * (MSUN / MPC**3 / M_PROTON)  # [cm^-3]
     table = _band_table(band_kev, redshift, hydrogen_column)
-    share = np.interp(np.log(np.maximum(T, 1.0)), LOG_T, table, left=0.0)
-    return C_FREE_FREE * np.sqrt(T) * electron_number(mass) * nucleons * share
+    log_T = np.log(np.maximum(np.asarray(temperature, dtype=float), 1.0))
+    return _bremsstrahlung(mass, density, temperature, np.interp(log_T, LOG_T, table, left=0.0))
 
 
 @functools.lru_cache(maxsize=16)

@@ -41,7 +41,7 @@ from zwicky.cosmology import Cosmology
 from zwicky.units import G_CGS, K_B, KEV, M_PROTON, MPC, MSUN, MU, MU_E
 
 CLOSURES = ("viscous", "inviscid")
-BETA_STEP = 0.1  # for the derivatives by beta
+STEP = 0.1  # of beta and of ln(thermal_scale), for the derivatives by them
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class PressureModel:
             raise ValueError("p0, c500, alpha, thermal_0, blend and igm_t0 of the pressure model must be positive.")
         if self.support > 1:
             raise ValueError("support of the pressure model must be from 0 to 1.")
-        if self.thermal_0 > 1 or self.beta <= self.gamma + (BETA_STEP if any(self.scatter) else 0):
+        if self.thermal_0 > 1 or self.beta <= self.gamma + (STEP if any(self.scatter) else 0):
             raise ValueError("the pressure model needs thermal_0 <= 1 and beta > gamma.")
         if len(self.scatter) != 3 or not all(0 <= s < 1 for s in self.scatter) or self.scatter_length == 0:
             raise ValueError("scatter takes three numbers from 0 to 1, and scatter_length must be positive.")
@@ -229,16 +229,16 @@ def temperature_map(
 
     def response(up: PressureModel, down: PressureModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         high, low = tables(up)[2], tables(down)[2]
-        return (high[0] - low[0]) / (2 * BETA_STEP), (high[1] - low[1]) / (2 * BETA_STEP)
+        return (high[0] - low[0]) / (2 * STEP), (high[1] - low[1]) / (2 * STEP)
 
     low_rho, low_psi, (shape, f_th, share) = tables(model)
     if not any(model.scatter):
         return TemperatureMap(low_rho, low_psi, step, shape, f_th, share)
     responses = (
-        response(replace(model, beta=model.beta + BETA_STEP), replace(model, beta=model.beta - BETA_STEP)),
+        response(replace(model, beta=model.beta + STEP), replace(model, beta=model.beta - STEP)),
         response(
-            replace(model, thermal_scale=model.thermal_scale * np.exp(0.1)),
-            replace(model, thermal_scale=model.thermal_scale * np.exp(-0.1)),
+            replace(model, thermal_scale=model.thermal_scale * np.exp(STEP)),
+            replace(model, thermal_scale=model.thermal_scale * np.exp(-STEP)),
         ),
     )
     return TemperatureMap(low_rho, low_psi, step, shape, f_th, share, responses)

@@ -22,9 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from zwicky.grid import wrapped
-from zwicky.io import UserError
+from zwicky.io import DAMAGE, UserError, reason_of
 from zwicky.simulate.state import Particles, Species
-from zwicky.snapshots.files import DAMAGE, all_files, first_file, reason_of
+from zwicky.snapshots.files import all_files, first_file
 from zwicky.snapshots.layout import NAMES, Header, first_of, require_data
 from zwicky.units import K_B, M_PROTON, X_HYDROGEN
 
@@ -127,6 +127,7 @@ class _Snapshot:
             self.origin = {k: str(v) for k, v in f["Origin"].attrs.items()} if "Origin" in f else {}
         self.paths = [first] if self.header.is_whole else all_files(first, self.header.files)
         self.box = self._box()
+        self.centres = cKDTree(wrapped(region[0] if region else np.zeros((0, 3)), self.box), boxsize=self.box)
 
     def _files(self) -> Iterator[tuple[h5py.File, Header]]:
         """Every file and its header, which must agree with that of the first."""
@@ -150,7 +151,7 @@ class _Snapshot:
     def particles(self) -> Particles:
         """All of it in our units."""
         whole = self.without_particles()
-        whole.dark_matter, whole.gas, stars = (self._columns(k).species() for k in (DARK_MATTER, GAS, STARS))
+        whole.dark_matter, whole.gas, stars = self._species(DARK_MATTER, GAS, STARS)
         whole.stars = stars if len(stars) else None
         self._check((whole.dark_matter, whole.gas, stars))
         if self.touched:
@@ -181,11 +182,13 @@ class _Snapshot:
                 f"{self.first} holds {mass:.3g} Msun, more than a box of {self.box:g} Mpc has; check its units."
             )
 
-    def _columns(self, kinds: tuple[int, ...]) -> _Columns:
-        """The particles of these kinds, from all files."""
-        columns, counted = _Columns(), dict.fromkeys(kinds, 0)
+    def _species(self, *groups: tuple[int, ...]) -> list[Species]:
+        """The particles of these groups of kinds, in one pass over all files."""
+        gathered = [_Columns() for _ in groups]
+        columns = {kind: mine for kinds, mine in zip(groups, gathered, strict=True) for kind in kinds}
+        counted = dict.fromkeys(columns, 0)
         for f, header in self._files():
-            for kind in kinds:
+            for kind in columns:
                 name = f"PartType{kind}"
                 there = len(f[name]["Coordinates"]) if name in f and "Coordinates" in f[name] else 0
                 expected = header.count(kind, default=there)
@@ -195,12 +198,12 @@ class _Snapshot:
                 counted[kind] += there
                 if there and not (kind in OPTIONAL_KINDS and "Masses" not in f[name] and not header.mass(kind)):
                     for rows in self._rows(f[name]):
-                        self._read_rows(f[name], kind, rows, columns)
-        for kind in kinds:
+                        self._read_rows(f[name], kind, rows, columns[kind])
+        for kind in columns:
             total = self.header.total(kind)
             if len(self.paths) > 1 and total is not None and kind not in OPTIONAL_KINDS and counted[kind] != total:
                 raise UserError(f"the files of {self.first} hold {counted[kind]} of {total} particles of kind {kind}.")
-        return columns
+        return [mine.species() for mine in gathered]
 
     def _rows(self, group: h5py.Group) -> list[Any]:
         """Rows of a group to read, a slab at a time: slices, or indices where only a region is wanted."""
@@ -208,11 +211,11 @@ class _Snapshot:
         slabs = [slice(s, min(s + SLAB, count)) for s in range(0, count, SLAB)]
         if self.region is None:
             return slabs
-        centres, radius = self.region
-        tree, chosen = cKDTree(wrapped(centres, self.box), boxsize=self.box), []
+        chosen = []
         for slab in slabs:
             x = wrapped(self._column(group["Coordinates"], "positions", slab), self.box)
-            inside = np.flatnonzero(tree.query(x, distance_upper_bound=radius, workers=-1)[0] < np.inf)
+            distance, _ = self.centres.query(x, distance_upper_bound=self.region[1], workers=-1)
+            inside = np.flatnonzero(distance < np.inf)
             if len(inside):
                 chosen.append(slab.start + inside)
         return chosen

@@ -7,9 +7,6 @@ from pathlib import Path
 
 from zwicky.io import UserError, require_file
 
-DAMAGE = (  # what reading a file that is not as it should be may raise
-    OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError, ImportError,
-)  # fmt: skip
 MOST_FILES = 100_000
 NUMBER = re.compile(r"\.(\d+)\.(?=(hdf5|h5)$)")
 
@@ -48,10 +45,3 @@ def all_files(path: Path, count: int) -> list[Path]:
     if missing:
         raise UserError(f"{missing}, one of {count} files, does not exist.")
     return paths
-
-
-def reason_of(error: BaseException) -> str:
-    """The first line of what an error says, without quotes around it and without a full stop."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    text = lines[0].rstrip(".")
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text

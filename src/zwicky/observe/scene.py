@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from astropy.cosmology import LambdaCDM
 from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
@@ -34,6 +35,27 @@ class Scene:
                 "a cluster is seen at a redshift from 0 to 20, through a column of hydrogen that is not negative, not "
                 f"{self.redshift:g} and {self.hydrogen_column:g} cm^-2."
             )
+
+    @property
+    def arcsec_per_kpc(self) -> float:
+        """Angle under which a proper kpc is seen.
+
+        Raises:
+            ValueError: the cluster is at redshift 0, where a length has no angle.
+        """
+        if not self.redshift > 0:
+            raise ValueError("at redshift 0 a length has no angle; place the clusters at a redshift above 0.")
+        return float(np.rad2deg(1 / self._universe.angular_diameter_distance(self.redshift).to_value("kpc")) * 3600)
+
+    @property
+    def distance_modulus(self) -> float:
+        """m - M, without K-correction."""
+        return float(self._universe.distmod(self.redshift).value)
+
+    @property
+    def _universe(self) -> LambdaCDM:
+        c = self.cosmology
+        return LambdaCDM(H0=c.hubble0, Om0=c.omega_m, Ode0=c.omega_l)
 
 
 Weight = Callable[[Species, Scene], NDArray[np.float64]]  # what each particle adds to a map, times an area

@@ -1,0 +1,321 @@
+"""What a telescope makes of a map: beam, filter, noise, counts, and the pixels that it does not see.
+
+    bolometer   image = T(l) [B(l) (S + CMB + sources)] + n,    N(l) = depth^2 (1 + (l_knee / l)^slope)
+                T(l) = 1 - exp(-(l / l_0)^2),   l_0 = pi / theta_largest
+    counter     N ~ Poisson(E (P * S) + b),    image = (N - b) / E,    E = A t V(theta) Omega / (4 pi (1 + z)^3)
+                b = t Omega (sky V(theta) + particles),    V(theta) = 1 / (1 + (theta / theta_half)^2)
+    imager      image = B(l) S + n,    n from the flux that a point source of five sigma has
+
+B is a Gaussian. P is the profile (1 + r^2 / r_0^2)^(-3/2), whose transfer is exp(-l r_0) and which holds half of the
+light inside sqrt(3) r_0. A clean map holds means over pixels, and so does the image: the pixel is not applied twice.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zwicky.cosmology import Cosmology
+from zwicky.io import DAMAGE, UserError, reason_of, require_file
+from zwicky.observe.scene import Scene
+from zwicky.observe.sky import (
+    ARCSEC,
+    Function,
+    cmb_power,
+    cut,
+    distance,
+    filtered,
+    gaussian_field,
+    holes,
+    inside_field,
+    rms_of,
+    unresolved_sources,
+)  # fmt: skip
+from zwicky.observe.sz_spectrum import reduced_frequency
+from zwicky.units import T_CMB
+
+FWHM = np.sqrt(8 * np.log(2))  # over the sigma of a Gaussian
+LARGE = 4  # width of the field that noise with long waves is cut from, over that of the map
+BEAMS = 3.0  # widths of the beam that a clean map must reach beyond the edge of the image
+
+
+class Exposure(NamedTuple):
+    """An image and what its observer knows of it, (Y, X) each.
+
+    image: in the unit of its channel, 0 where it is not known. noise: rms of what is independent from pixel to pixel,
+    or of all noise that went through the beam, same unit. mask: True where the image is known. counts: photons, None
+    for instruments that do not count.
+    """
+
+    image: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    mask: NDArray[np.bool_]
+    counts: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Bolometer:
+    """A telescope for the Sunyaev-Zel'dovich effect; instruments.toml says what its numbers are."""
+
+    name: str
+    source: str
+    fwhm_arcsec: float
+    depth: float
+    frequency_ghz: float = 0.0
+    knee: float = 0.0
+    slope: float = 3.5
+    largest_arcmin: float = 0.0
+    field_arcmin: float = 0.0
+    cmb: bool = False
+    sources_uk2: float = 0.0
+    sources_mjy: float = 0.0
+    smoothed: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self, ("fwhm_arcsec", "depth", "slope"), ("knee", "largest_arcmin", "field_arcmin", "frequency_ghz"))
+        if not self.frequency_ghz and (self.cmb or self.sources_uk2):
+            raise ValueError(f"{self.name} makes maps of y, which have no CMB and no sources in uK.")
+        if self.sources_uk2 and not self.sources_mjy > 0:
+            raise ValueError(f"{self.name} needs the flux sources_mjy of its brightest sources.")
+
+    @property
+    def channel(self) -> str:
+        """What it maps."""
+        return f"sz_{self.frequency_ghz:g}GHz" if self.frequency_ghz else "compton_y"
+
+    @property
+    def margin_arcsec(self) -> float:
+        """How much wider on each side the clean map must be."""
+        return BEAMS * max(self.fwhm_arcsec, 60 * self.largest_arcmin)
+
+    @property
+    def y_depth(self) -> float:
+        """White noise in Compton y [arcmin], at the frequency of the instrument, without relativistic corrections."""
+        if not self.frequency_ghz:
+            return self.depth
+        x = float(reduced_frequency(self.frequency_ghz))
+        return self.depth / (T_CMB * 1e6 * abs(x / np.tanh(x / 2) - 4))
+
+    def transfer(self, l: NDArray[np.float64]) -> NDArray[np.float64]:
+        """B(l) T(l)."""
+        beam = np.exp(-0.5 * (l * self.fwhm_arcsec * ARCSEC / FWHM) ** 2)
+        if not self.largest_arcmin:
+            return beam
+        return beam * -np.expm1(-((l * 60 * self.largest_arcmin * ARCSEC / np.pi) ** 2))
+
+    def white_power(self, l: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Power of the noise without its long waves [unit^2 sr]."""
+        P = np.full_like(l, (self.depth * 60 * ARCSEC) ** 2)
+        return P * self.transfer(l) ** 2 if self.smoothed else P
+
+    def noise_power(self, l: NDArray[np.float64]) -> NDArray[np.float64]:
+        """N(l) [unit^2 sr]."""
+        return self.white_power(l) * (1 + (self.knee / l) ** self.slope)
+
+    def expose(
+        self, clean: NDArray[np.float64], pixels: int, pixel_arcsec: float, scene: Scene, rng: np.random.Generator
+    ) -> Exposure:
+        """The image of (pixels, pixels) from a clean map that is wider, both centred alike."""
+        behind = self._background(len(clean), pixel_arcsec, scene.cosmology, rng)
+        image = cut(filtered(clean + behind, self.transfer, pixel_arcsec), pixels)
+        image += _field(self.noise_power, pixels, pixel_arcsec, rng, large=self.knee > 0 or self.smoothed)
+        mask = inside_field(self.field_arcmin, pixels, pixel_arcsec)
+        rms = rms_of(self.white_power, LARGE * pixels, pixel_arcsec)
+        return Exposure(np.where(mask, image, 0.0), np.full_like(image, rms), mask)
+
+    def _background(
+        self, pixels: int, pixel_arcsec: float, cosmology: Cosmology, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """CMB and unresolved sources [uK]."""
+        behind = np.zeros((pixels, pixels))
+        if self.cmb:
+            behind += _field(cmb_power(cosmology), pixels, pixel_arcsec, rng, large=True)
+        if self.sources_uk2:
+            behind += unresolved_sources(
+                self.sources_uk2, self.sources_mjy, self.frequency_ghz, pixels, pixel_arcsec, rng
+            )
+        return behind
+
+
+@dataclass(frozen=True)
+class Counter:
+    """An X-ray telescope that counts photons; instruments.toml says what its numbers are."""
+
+    name: str
+    source: str
+    band_kev: tuple[float, float]
+    hew_arcsec: float
+    area_cm2: float
+    exposure_s: float
+    sky: float
+    particles: float
+    vignetting_arcmin: float = 0.0
+    field_arcmin: float = 0.0
+    holes_per_deg2: float = 0.0
+    hole_arcsec: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "band_kev", tuple(self.band_kev))
+        _require(
+            self, ("hew_arcsec", "area_cm2", "exposure_s"),
+            ("sky", "particles", "vignetting_arcmin", "field_arcmin", "holes_per_deg2", "hole_arcsec"),
+        )  # fmt: skip
+        if len(self.band_kev) != 2:
+            raise ValueError(f"the band of {self.name} must be two energies.")
+
+    @property
+    def channel(self) -> str:
+        """What it maps."""
+        low, high = self.band_kev
+        return f"xray_photons_{low:g}-{high:g}keV"
+
+    @property
+    def fwhm_arcsec(self) -> float:
+        """Full width at half maximum of the point spread."""
+        return self.hew_arcsec * np.sqrt((2 ** (2 / 3) - 1) / 3)
+
+    @property
+    def margin_arcsec(self) -> float:
+        """How much wider on each side the clean map must be."""
+        return 2 * BEAMS * self.hew_arcsec
+
+    def transfer(self, l: NDArray[np.float64]) -> NDArray[np.float64]:
+        """exp(-l r_0)."""
+        return np.exp(-l * self.hew_arcsec * ARCSEC / np.sqrt(12))
+
+    def counts_per_brightness(self, pixels: int, pixel_arcsec: float, redshift: float) -> NDArray[np.float64]:
+        """E, expected photons of each pixel for a brightness of one photon / (s cm^2) emitted, (pixels, pixels)."""
+        solid_angle = (pixel_arcsec * ARCSEC) ** 2
+        seen = self.area_cm2 * self.exposure_s * solid_angle / (4 * np.pi * (1 + redshift) ** 3)
+        return seen * self._vignetting(pixels, pixel_arcsec)
+
+    def background(self, pixels: int, pixel_arcsec: float) -> NDArray[np.float64]:
+        """b, expected photons of each pixel that are not the cluster's, (pixels, pixels)."""
+        per_rate = self.exposure_s * (pixel_arcsec / 60) ** 2
+        return per_rate * (self.sky * self._vignetting(pixels, pixel_arcsec) + self.particles)
+
+    def _vignetting(self, pixels: int, pixel_arcsec: float) -> NDArray[np.float64]:
+        theta = distance(pixels, pixel_arcsec) / 60
+        return 1 / (1 + (theta / self.vignetting_arcmin) ** 2) if self.vignetting_arcmin else np.ones_like(theta)
+
+    def expose(
+        self, clean: NDArray[np.float64], pixels: int, pixel_arcsec: float, scene: Scene, rng: np.random.Generator
+    ) -> Exposure:
+        """The image of (pixels, pixels) from a clean map that is wider, both centred alike."""
+        brightness = np.maximum(cut(filtered(clean, self.transfer, pixel_arcsec), pixels), 0.0)
+        E = self.counts_per_brightness(pixels, pixel_arcsec, scene.redshift)
+        b = self.background(pixels, pixel_arcsec)
+        mask = inside_field(self.field_arcmin, pixels, pixel_arcsec)
+        mask &= ~holes(self.holes_per_deg2, self.hole_arcsec, pixels, pixel_arcsec, rng)
+        counts = np.where(mask, rng.poisson(E * brightness + b), 0)
+        return Exposure(np.where(mask, (counts - b) / E, 0.0), np.sqrt(counts + 1.0) / E, mask, counts)
+
+
+@dataclass(frozen=True)
+class Imager:
+    """An optical telescope that maps the light of galaxies; instruments.toml says what its numbers are."""
+
+    name: str
+    source: str
+    filter: str
+    fwhm_arcsec: float
+    limit_mag: float
+    sun_mag: float
+
+    def __post_init__(self) -> None:
+        _require(self, ("fwhm_arcsec",), ())
+
+    @property
+    def channel(self) -> str:
+        """What it maps."""
+        return f"galaxy_light_{self.filter}"
+
+    @property
+    def margin_arcsec(self) -> float:
+        """How much wider on each side the clean map must be."""
+        return BEAMS * self.fwhm_arcsec
+
+    def transfer(self, l: NDArray[np.float64]) -> NDArray[np.float64]:
+        """B(l)."""
+        return np.exp(-0.5 * (l * self.fwhm_arcsec * ARCSEC / FWHM) ** 2)
+
+    def rms(self, pixel_arcsec: float, scene: Scene) -> float:
+        """Noise of a pixel [Lsun / kpc^2]; a source at the limit, fitted with the beam, has five times its error."""
+        limit = 10 ** (-0.4 * (self.limit_mag - scene.distance_modulus - self.sun_mag))  # [Lsun]
+        kpc_per_arcsec = 1 / scene.arcsec_per_kpc
+        sigma, pixel = self.fwhm_arcsec / FWHM * kpc_per_arcsec, pixel_arcsec * kpc_per_arcsec
+        return float(limit / 5 / (np.sqrt(4 * np.pi) * sigma) / pixel)
+
+    def expose(
+        self, clean: NDArray[np.float64], pixels: int, pixel_arcsec: float, scene: Scene, rng: np.random.Generator
+    ) -> Exposure:
+        """The image of (pixels, pixels) from a clean map that is wider, both centred alike."""
+        image = cut(filtered(clean, self.transfer, pixel_arcsec), pixels)
+        noise = np.full_like(image, self.rms(pixel_arcsec, scene))
+        return Exposure(image + noise * rng.standard_normal(image.shape), noise, np.ones_like(image, bool))
+
+
+Instrument = Bolometer | Counter | Imager
+KINDS: dict[str, type[Instrument]] = {"bolometer": Bolometer, "counter": Counter, "imager": Imager}
+
+
+def instruments(names: tuple[str, ...]) -> dict[str, Instrument]:
+    """The instruments of these names; a name that ends in .toml stands for all instruments of that file.
+
+    Raises:
+        UserError: a name is not known, or a file cannot be used.
+    """
+    known = read_instruments(Path(__file__).with_name("instruments.toml"))
+    found: dict[str, Instrument] = {}
+    for name in names:
+        if name.endswith(".toml"):
+            found |= read_instruments(require_file(name, "the file of instruments"))
+        elif name in known:
+            found[name] = known[name]
+        else:
+            raise UserError(f"unknown instrument {name!r}; the known ones are: {', '.join(known)}.")
+    return found
+
+
+@lru_cache(maxsize=8)
+def read_instruments(path: Path) -> dict[str, Instrument]:
+    """The instruments of a file like instruments.toml.
+
+    Raises:
+        UserError: it is damaged, or a number is missing, unknown or impossible.
+    """
+    try:
+        tables = tomllib.loads(path.read_text())
+        return {name: _instrument(name, dict(table)) for name, table in tables.items()}
+    except DAMAGE as error:
+        raise UserError(f"{path} is not a file of instruments: {reason_of(error)}.") from error
+
+
+def _instrument(name: str, table: dict[str, Any]) -> Instrument:
+    kind = table.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"the kind of {name} must be one of {', '.join(KINDS)}, not {kind!r}")
+    unknown = set(table) - {f.name for f in fields(KINDS[kind])}
+    if unknown:
+        raise ValueError(f"{name} has unknown settings: {', '.join(sorted(unknown))}")
+    return KINDS[kind](name, **table)
+
+
+def _require(instrument: Instrument, positive: tuple[str, ...], not_negative: tuple[str, ...]) -> None:
+    for name in (*positive, *not_negative):
+        value = getattr(instrument, name)
+        if not (np.isfinite(value) and (value > 0 or (value == 0 and name in not_negative))):
+            raise ValueError(f"{name} of {instrument.name} cannot be {value}.")
+
+
+def _field(
+    power: Function, pixels: int, pixel_arcsec: float, rng: np.random.Generator, large: bool
+) -> NDArray[np.float64]:
+    """A Gaussian field, cut from one that is LARGE times as wide if its waves are long."""
+    return cut(gaussian_field(power, (LARGE if large else 1) * pixels, pixel_arcsec, rng), pixels)

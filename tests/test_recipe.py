@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from zwicky.dataset.build import ObserveConfig
+from zwicky.dataset.plan import ObserveConfig
 from zwicky.io import UserError
 from zwicky.recipe import read_recipe, run_recipe
 from zwicky.train import TrainConfig

@@ -211,6 +211,13 @@ def observe(
     depth_kpc: Annotated[float, typer.Option(help="Of the line of sight, proper [kpc]; 0 for the width.")] = 0.0,
     redshift: Annotated[float, typer.Option(help="Where clusters are seen; negative for the snapshot's.")] = -1.0,
     hydrogen_column: Annotated[float, typer.Option(help="Of the Milky Way, for X-ray bands [cm^-2].")] = 0.0,
+    instruments: Annotated[
+        str, typer.Option(help="Comma-separated, such as SPT-3G-150, eROSITA-eFEDS, or a TOML file of your own.")
+    ] = "",
+    pixel_arcsec: Annotated[float, typer.Option(help="Side of a pixel as an angle, instead of --pixel-kpc.")] = 0.0,
+    directions: Annotated[str, typer.Option(help="random, cardinal (3 axes) or spread (29 directions).")] = "random",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the work (needs dask).")] = 1,
+    scheduler: Annotated[str, typer.Option(help="Address of a dask scheduler whose workers serve instead.")] = "",
     seed: Seed = 0,
     dry_run: DryRun = False,
 ) -> None:
@@ -218,7 +225,9 @@ def observe(
 
     Example: zwicky observe run1/snapshot.hdf5 run1/halos.hdf5 --out run1/maps.h5
     """
-    from zwicky.dataset.build import ObserveConfig, build_maps
+    from zwicky.dataset.build import build_maps
+    from zwicky.dataset.plan import ObserveConfig
+    from zwicky.dataset.store import failed_clusters
     from zwicky.io import check_output
 
     if len(paths) % 2:
@@ -227,13 +236,18 @@ def observe(
     with _user_errors():
         config = ObserveConfig(
             _names(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed, depth_kpc=depth_kpc,
-            redshift=redshift, hydrogen_column=hydrogen_column,
+            redshift=redshift, hydrogen_column=hydrogen_column, instruments=_names(instruments) if instruments else (),
+            pixel_arcsec=pixel_arcsec, directions=directions,
         )
         if dry_run:
             return _show(config)
         check_output(out_file, paths)
         with _bars() as tell:
-            build_maps(pairs, out_file, config, lambda done, total: tell("observe", done, total, ""))
+            build_maps(
+                pairs, out_file, config, lambda done, total: tell("observe", done, total, ""), workers, scheduler
+            )
+    for cluster, reason in failed_clusters(out_file).items():
+        out.print(f"warning: cluster {cluster} was left out: {reason}", highlight=False)
     out.print(f"{out_file}", highlight=False)
 
 

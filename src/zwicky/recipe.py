@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zwicky.cosmology import Cosmology
-from zwicky.dataset.build import ObserveConfig, build_maps
+from zwicky.dataset.build import build_maps
+from zwicky.dataset.plan import ObserveConfig
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.evaluate.run import EvaluateConfig, evaluate
 from zwicky.halos import find_halos, write_halos

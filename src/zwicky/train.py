@@ -224,6 +224,8 @@ def _model_config(maps: MapSet, c: TrainConfig) -> ModelConfig:
         raise UserError(f"{maps.path} has {maps.pixels} pixels a side; this network needs a multiple of {c.multiple}.")
     if len(rows) == 0 or len(maps.rows("validation")) == 0:
         raise UserError(f"{maps.path} has no training or no validation rows; it needs more clusters.")
+    if not maps.pixel_kpc > 0:
+        raise UserError(f"the maps of {maps.path} are as wide as R200c of their clusters, which no observer knows.")
     ln_pixel = math.log(maps.pixel_kpc)
     return ModelConfig(
         tuple(c.targets), tuple(c.inputs), {name: fit(maps.read(name, rows)) for name in channels},

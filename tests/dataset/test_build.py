@@ -1,6 +1,9 @@
 """From a snapshot and its halos to maps: mass kept, clusters in one split whole, the same every time."""
 
 import json
+import os
+import signal
+import sys
 from dataclasses import replace
 
 import h5py
@@ -9,14 +12,17 @@ import pytest
 from astropy.table import Table
 
 from zwicky.cosmology import Cosmology
-from zwicky.dataset import build
-from zwicky.dataset.build import ObserveConfig, build_maps
-from zwicky.dataset.store import open_maps
+from zwicky.dataset import build, plan
+from zwicky.dataset.build import build_maps
+from zwicky.dataset.plan import ObserveConfig
+from zwicky.dataset.store import failed_clusters, open_maps
 from zwicky.halos import write_halos
 from zwicky.io import UserError
+from zwicky.observe.scene import Scene
 from zwicky.simulate.output import write_snapshot
 from zwicky.simulate.state import Particles, Species
 from zwicky.snapshots import read_snapshot
+from zwicky.train import TrainConfig, train
 
 BOX, BALLS, P = 40.0, 9, 300
 CONFIG = ObserveConfig(
@@ -146,7 +152,7 @@ def test_without_a_massive_halo_nothing_is_written(pair, tmp_path):
 
 
 def test_a_map_wider_than_the_box_leaves_no_file(pair, tmp_path):
-    with pytest.raises(ValueError, match="does not fit into the box"):
+    with pytest.raises(UserError, match=r"no cluster could be observed.*does not fit into the box"):
         build_maps([pair], tmp_path / "m.h5", ObserveConfig(pixels=16, pixel_kpc=5000.0))
     assert list(tmp_path.iterdir()) == []
 
@@ -164,17 +170,151 @@ def test_snapshots_of_two_redshifts_do_not_mix(pair, tmp_path):
 @pytest.mark.parametrize(
     "setting",
     [{"pixels": 4}, {"pixel_kpc": 0.0}, {"min_mass": -1.0}, {"per_bin": 0}, {"cap": 0}, {"channels": ("radio",)},
-     {"fractions": (0.5, 0.5, 0.5)}, {"fractions": (1.5, -0.25, -0.25)}, {"pixel_kpc": float("nan")}],
+     {"instruments": ("Hubble",)}, {"directions": "up"}, {"pixel_arcsec": -1.0}, {"field_r200": np.inf},
+     {"pixel_arcsec": 1.0, "field_r200": 4.0}, {"fractions": (0.5, 0.5, 0.5)},
+     {"fractions": (1.5, -0.25, -0.25)}, {"pixel_kpc": float("nan")}],
     ids=str,
 )  # fmt: skip
 def test_impossible_settings_are_refused(setting):
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises((ValueError, UserError), match=r"."):
         ObserveConfig(**setting)
 
 
 @pytest.mark.parametrize("fractions", [(0, 0.5, 0.5), (0.2, 0.4, 0.4), (0.9, 0.1, 0), (0, 0, 1)])
 @pytest.mark.parametrize("count", [3, 4, 7])
 def test_every_split_has_a_simulation_whatever_the_fractions(count, fractions):
-    split = build._split_simulations(count, fractions)
+    split = plan._split_simulations(count, fractions)
     assert len(split) == count
     assert set(split) == {"train", "validation", "test"}
+
+
+def test_an_interrupted_build_goes_on_where_it_stopped(built, pair, tmp_path, monkeypatch):
+    path, made = tmp_path / "m.h5", []
+
+    def stop(done, total):
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_maps([pair, pair], path, CONFIG, stop)
+    kept = {p.name for p in (tmp_path / "m.h5.parts").glob("cluster-*")}
+    assert kept
+    assert not path.exists()
+    views = build._views
+    monkeypatch.setattr(build, "_views", lambda *a: made.append(a[4]) or views(*a))
+    again = open_maps(build_maps([pair, pair], path, CONFIG))
+    assert not {f"cluster-{c:06d}.h5" for c in made} & kept
+    assert not (tmp_path / "m.h5.parts").exists()
+    for name in CONFIG.channels:
+        np.testing.assert_array_equal(again.read(name), built.read(name))
+    np.testing.assert_array_equal(again.cluster, built.cluster)
+
+
+def test_parts_of_other_settings_are_not_mixed_in(pair, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        build_maps([pair], tmp_path / "m.h5", CONFIG, lambda done, total: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(UserError, match="parts of a set with other settings"):
+        build_maps([pair], tmp_path / "m.h5", replace(CONFIG, seed=7))
+    assert (tmp_path / "m.h5.parts").exists()
+
+
+def test_a_cluster_that_fails_is_left_out_and_named(built, pair, tmp_path, monkeypatch):
+    views, bad = build._views, int(built.cluster[0])
+
+    def sometimes(*arguments):
+        if arguments[4] == bad:
+            raise ValueError("no gas here")
+        return views(*arguments)
+
+    monkeypatch.setattr(build, "_views", sometimes)
+    maps = open_maps(build_maps([pair, pair], tmp_path / "m.h5", CONFIG))
+    assert failed_clusters(maps.path) == {str(bad): "no gas here"}
+    rest = built.cluster != bad
+    np.testing.assert_array_equal(maps.cluster, built.cluster[rest])
+    np.testing.assert_array_equal(maps.read("gas"), built.read("gas")[rest])
+    for name, column in maps.halo.items():
+        np.testing.assert_array_equal(column, built.halo[name][rest])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_workers_make_the_same_set_even_if_one_is_killed(built, pair, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    killed = []
+
+    def kill(done, total):
+        if not killed:
+            with distributed.Client(cluster) as client:
+                killed.extend(client.run(os.getpid).values())
+            os.kill(killed[0], signal.SIGKILL)
+
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path), memory_limit=None
+    ) as cluster:
+        path = build_maps([pair, pair], tmp_path / "m.h5", CONFIG, kill, scheduler=cluster.scheduler_address)
+    assert killed
+    maps = open_maps(path)
+    np.testing.assert_array_equal(maps.cluster, built.cluster)
+    for name in CONFIG.channels:
+        np.testing.assert_array_equal(maps.read(name), built.read(name))
+
+
+def test_without_dask_one_is_told_what_to_install(pair, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UserError, match=r"pip install 'zwicky\[dask\]'"):
+        build_maps([pair], tmp_path / "m.h5", CONFIG, workers=2)
+
+
+def test_images_of_instruments_come_with_their_noise_mask_and_beam(pair, tmp_path):
+    config = replace(CONFIG, channels=("gas",), instruments=("Planck-y", "SPT-3G-150"), redshift=0.2)
+    maps = open_maps(build_maps([pair], tmp_path / "m.h5", config))
+    assert list(maps.units) == ["gas"]
+    assert maps.redshift == 0.2
+    for name in config.instruments:
+        seen = maps.exposure(name)
+        assert seen.image.shape == seen.noise.shape == seen.mask.shape == (len(maps), 16, 16)
+        assert (seen.noise > 0).all()
+    with h5py.File(maps.path) as f:
+        group = f["observed/SPT-3G-150"]
+        assert (group.attrs["channel"], group.attrs["unit"]) == ("sz_150GHz", "uK")
+        assert group.attrs["fwhm_arcsec"] == 72.0
+        assert json.loads(group.attrs["instrument"])["depth"] == 4.4
+    with pytest.raises(UserError, match="no images of 'Chandra'"):
+        maps.exposure("Chandra")
+
+
+def test_noise_depends_on_the_name_of_the_instrument_and_not_on_its_neighbours(pair, tmp_path):
+    config = replace(CONFIG, channels=("gas",), redshift=0.2, instruments=("Planck-y",))
+    alone = open_maps(build_maps([pair], tmp_path / "a.h5", config)).exposure("Planck-y")
+    both = replace(config, instruments=("ACT-DR6-y", "Planck-y"))
+    beside = open_maps(build_maps([pair], tmp_path / "b.h5", both)).exposure("Planck-y")
+    np.testing.assert_allclose(beside.image, alone.image, rtol=1e-4, atol=1e-12)
+    other = open_maps(build_maps([pair], tmp_path / "c.h5", replace(config, seed=6))).exposure("Planck-y")
+    assert not np.allclose(other.image[0], alone.image[0])
+
+
+def test_instruments_need_an_angle(pair, tmp_path):
+    with pytest.raises(UserError, match="at redshift 0 a length has no angle"):
+        build_maps([pair], tmp_path / "m.h5", replace(CONFIG, instruments=("Planck-y",)))
+    with pytest.raises(ValueError, match="at redshift 0 a length has no angle"):
+        build_maps([pair], tmp_path / "m.h5", replace(CONFIG, pixel_arcsec=30.0))
+
+
+def test_pixels_of_an_angle(pair, tmp_path):
+    maps = open_maps(build_maps([pair], tmp_path / "m.h5", replace(CONFIG, pixel_arcsec=200.0, redshift=0.1)))
+    assert maps.pixel_kpc == pytest.approx(200 / Scene(1.0, Cosmology(), 0.1).arcsec_per_kpc)
+
+
+@pytest.mark.parametrize(("directions", "count"), [("cardinal", 3), ("spread", 29)])
+def test_every_cluster_from_the_same_sides(pair, tmp_path, directions, count):
+    config = replace(CONFIG, channels=("gas",), directions=directions, min_mass=5e14)
+    maps = open_maps(build_maps([pair], tmp_path / "m.h5", config))
+    assert set(np.bincount(maps.cluster)[np.unique(maps.cluster)]) == {count}
+
+
+def test_fields_as_wide_as_the_cluster_are_marked_and_not_trained_on(pair, tmp_path):
+    config = replace(CONFIG, field_r200=4.0)
+    maps = open_maps(build_maps([pair], tmp_path / "m.h5", config))
+    np.testing.assert_allclose(maps.halo["pixel_kpc"], 4 * 1200.0 / 16)
+    assert np.isnan(maps.pixel_kpc)
+    with pytest.raises(UserError, match="which no observer knows"):
+        train(maps.path, tmp_path / "model", TrainConfig(widths=(8, 8), steps=1))

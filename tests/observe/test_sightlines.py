@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from zwicky.observe.sightlines import cardinal_rotations, flat_in_log_mass, random_rotations, split_by_cluster
+from zwicky.observe.sightlines import (
+    cardinal_rotations,
+    flat_in_log_mass,
+    random_rotations,
+    split_by_cluster,
+    spread_rotations,
+)
 
 
 def test_rotations_are_proper_and_uniform():
@@ -27,6 +33,18 @@ def test_cardinal_rotations_look_along_each_axis():
     R = cardinal_rotations()
     np.testing.assert_allclose(np.linalg.det(R), 1)
     np.testing.assert_array_equal(R @ np.array([1.0, 2.0, 3.0]), [[1, 2, 3], [2, 3, 1], [3, 1, 2]])
+
+
+def test_spread_rotations_look_from_evenly_spread_sides():
+    R = spread_rotations(29)
+    np.testing.assert_allclose(np.linalg.det(R), 1)
+    seen = R[:, 2]  # what each rotation brings to the line of sight
+    z = (np.arange(29) + 0.5) / 29
+    np.testing.assert_allclose(seen[:, 2], z, atol=1e-12)
+    apart = np.abs(seen @ seen.T)  # a direction and its opposite count as one
+    np.fill_diagonal(apart, 0)
+    nearest = np.rad2deg(np.arccos(apart.max(1)))
+    assert nearest.min() > 0.6 * np.rad2deg(np.sqrt(2 * np.pi / 29))
 
 
 def test_sightlines_fill_every_bin_alike():

@@ -1,207 +1,304 @@
-"""From snapshots and halos to `maps.h5`: which clusters, which sightlines, which split; then render and write.
+"""From snapshots and halos to `maps.h5`: render every sightline of every cluster of a plan, then put them together.
 
-Clusters of all simulations are put together, sightlines are dealt out flat in log mass, and every cluster goes to one
-split whole. The choice depends on the seed alone, not on the order of work.
+    snapshots, halos -> plan -> jobs (clusters of one simulation) -> OUT.parts/cluster-<number>.h5 -> OUT
+
+A job writes the maps of each of its clusters into a file of its own, whole or not at all. What is there is not made
+again, so that an interrupted build goes on where it stopped; rotations and noise depend on the seed and the cluster
+alone, so that any number of workers, in any order, makes the same maps.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
-from astropy.table import Row, Table
+from astropy.table import Table
 from numpy.typing import NDArray
 
+from zwicky.dataset.plan import ObserveConfig, Plan, make_plan
 from zwicky.dataset.store import MapWriter
+from zwicky.dataset.workers import each
 from zwicky.halos import MASSES, RADII, halo_centres, read_halos
-from zwicky.io import UserError, atomic_path
-from zwicky.observe.channels import channel, known_channels
-from zwicky.observe.render import cut_cube, halo_centre, reach_of_cube, render
-from zwicky.observe.sightlines import SPLITS, flat_in_log_mass, random_rotations, split_by_cluster
+from zwicky.io import UserError, atomic_path, require_writable
+from zwicky.observe.channels import channel
+from zwicky.observe.instrument import Exposure, instruments
+from zwicky.observe.render import Cube, cut_cube, reach_of_cube, render
+from zwicky.observe.sightlines import SPLITS
+from zwicky.observe.sky import cut
 from zwicky.simulate.state import Particles
 from zwicky.snapshots import read_around, read_header
 from zwicky.version import __version__
 
+NUMBERS = ("redshift", "snapshot_redshift", "depth_kpc", "pixel_kpc")  # that simulations of one set share
+JOB = 8  # most clusters of a job that goes to another process
+
+Progress = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
-class ObserveConfig:
-    """What to observe.
+class Job:
+    """Clusters of one simulation to observe.
 
     Args:
-        channels: names of `observe.channels.CHANNELS`, or of its FAMILIES.
-        pixels: along a side. pixel_kpc: side of a pixel, proper [kpc].
-        depth_kpc: of the line of sight, proper [kpc]; 0 for as deep as the map is wide, inf for all of the box.
-        redshift: at which the clusters are seen, for X-ray bands and lensing; negative for that of the snapshot.
-        hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
-        min_mass: least M200m [Msun].
-        per_bin: sightlines per 0.1 dex of M200m. cap: most sightlines of one cluster.
-        fractions: of the clusters (or simulations), for training, validation and test.
-        hold_out: `cluster` deals clusters to the splits; `simulation` deals whole simulations, so that no matter around
-            a held-out cluster was seen in training (a cluster is in the maps of its neighbours).
-        seed: of sightlines and splits.
+        snapshot: the file. clusters: (K,) their numbers. sightlines: (K,) how many of each.
+        centres: (K, 3) comoving [Mpc]. r200c: (K,) proper [Mpc].
+        folder: for the parts. config: what to observe.
     """
 
-    channels: tuple[str, ...] = ("gas", "dark_matter", "compton_y", "xray")
-    pixels: int = 128
-    pixel_kpc: float = 100.0
-    min_mass: float = 1e14
-    per_bin: int = 100
-    cap: int = 30
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    hold_out: str = "cluster"
-    seed: int = 0
-    depth_kpc: float = 0.0
-    redshift: float = -1.0
-    hydrogen_column: float = 0.0
-
-    def __post_init__(self) -> None:
-        known_channels(self.channels)
-        if self.pixels < 8 or not self.pixel_kpc > 0 or self.min_mass < 0 or self.per_bin < 1 or self.cap < 1:
-            raise ValueError("need pixels >= 8, pixel_kpc > 0, min_mass >= 0, per_bin >= 1 and cap >= 1.")
-        if not (self.depth_kpc >= 0 and self.redshift < 20 and 0 <= self.hydrogen_column < 1e25):
-            raise ValueError("need depth_kpc >= 0, redshift < 20 and a hydrogen_column that is not negative.")
-        if self.hold_out not in ("cluster", "simulation"):
-            raise ValueError(f"hold_out must be cluster or simulation, not {self.hold_out!r}.")
-        if not self.channels or self.seed < 0 or not np.isfinite(self.min_mass) or self.pixels > 4096:
-            raise ValueError("need some channels, seed >= 0, a finite min_mass and at most 4096 pixels.")
-        if len(self.fractions) != 3 or not abs(sum(self.fractions) - 1) < 1e-6 or min(self.fractions) < 0:
-            raise ValueError(f"the fractions of the splits must be three that add up to one, not {self.fractions}.")
-
-    def depth_in(self, particles: Particles) -> float:
-        """Depth of the line of sight in this snapshot, proper [kpc]."""
-        return min(self.depth_kpc or self.pixels * self.pixel_kpc, particles.box * 1e3 * particles.scale_factor)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """One row per cluster: which simulation and row of its catalogue, how many sightlines, which split."""
-
-    simulation: NDArray[np.int64]
-    row: NDArray[np.int64]
+    snapshot: Path
+    clusters: NDArray[np.int64]
     sightlines: NDArray[np.int64]
-    split: NDArray[np.str_]
+    centres: NDArray[np.float64]
+    r200c: NDArray[np.float64]
+    folder: Path
+    config: ObserveConfig
 
 
 def build_maps(
     pairs: Sequence[tuple[str | Path, str | Path]],
     path: str | Path,
     config: ObserveConfig,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    workers: int = 1,
+    scheduler: str = "",
 ) -> Path:
     """Render a set of maps from (snapshot, halo catalogue) pairs into `path`.
 
     Args:
         progress: called as progress(maps done, maps in all).
+        workers: processes of this machine that share the work, by dask; 1 for none but this one.
+        scheduler: address of a dask scheduler, whose workers do the work instead; they must see the same files.
+
+    Clusters that could not be observed are left out and named in the attribute `failed`.
 
     Raises:
-        UserError: a file cannot be used, or no halo is massive enough.
+        UserError: a file cannot be used, no halo is massive enough, no cluster could be observed, or the parts of an
+            interrupted build with other settings are in the way.
     """
     catalogues = [read_halos(halos) for _, halos in pairs]
-    plan = _make_plan(catalogues, config)
-    total = int(plan.sightlines.sum())
-    units = {name: channel(name).unit for name in config.channels}
-    with atomic_path(path) as part, h5py.File(part, "w") as file:
-        writer = MapWriter(file, total, config.pixels, units)
-        columns: list[dict[str, float]] = []
-        attributes: dict[str, object] = {}
-        for simulation, (snapshot, _) in enumerate(pairs):
-            particles = _read_around(snapshot, catalogues[simulation], plan, simulation, config)
-            attributes = _attributes(particles, config, attributes)
-            for cluster in np.flatnonzero(plan.simulation == simulation):
-                row = catalogues[simulation][int(plan.row[cluster])]
-                _observe_cluster(writer, particles, row, int(cluster), plan, config, columns)
-                if progress:
-                    progress(writer.next, total)
-        halo = {name: np.array([c[name] for c in columns]) for name in (*MASSES, *RADII, "fgas200m")}
-        integers = {name: np.array([c[name] for c in columns], int) for name in ("cluster", "simulation", "split")}
-        writer.finish(integers, halo, attributes)
+    headers = [_header(snapshot, halos) for (snapshot, _), halos in zip(pairs, catalogues, strict=True)]
+    plan = make_plan(catalogues, config)
+    attributes = _attributes(headers, config)
+    folder = _parts_folder(Path(path), pairs, catalogues, attributes)
+    jobs = _jobs(pairs, catalogues, plan, folder, config, JOB if workers > 1 or scheduler else len(plan.row))
+    try:
+        failed = _run(jobs, int(plan.sightlines.sum()), progress, workers, scheduler)
+    finally:
+        if not any(folder.glob("cluster-*.h5")):
+            shutil.rmtree(folder)
+    if len(failed) == np.count_nonzero(plan.sightlines):
+        raise UserError(f"no cluster could be observed; of the first: {failed[min(failed)]}")
+    _put_together(Path(path), folder, catalogues, plan, failed, attributes, config)
+    shutil.rmtree(folder)
     return Path(path)
 
 
-def _read_around(
-    snapshot: str | Path, halos: Table, plan: _Plan, simulation: int, config: ObserveConfig
-) -> Particles:
-    """The snapshot, or what lies around the chosen halos where that is far less."""
+def _run(jobs: list[Job], total: int, progress: Progress | None, workers: int, scheduler: str) -> dict[int, str]:
+    """Do the jobs; return the clusters that failed, with the reasons."""
+    count = {int(c): int(n) for job in jobs for c, n in zip(job.clusters, job.sightlines, strict=True)}
+    done, failed = 0, {}
+    for cluster, reason in each(observe_clusters, jobs, workers, scheduler):
+        done += count[cluster]
+        if reason:
+            failed[cluster] = reason
+        if progress:
+            progress(done, total)
+    return failed
+
+
+def observe_clusters(job: Job) -> Iterator[tuple[int, str]]:
+    """Write the part of each cluster that has none yet; tell for every cluster why it failed, or ''."""
+    left = [k for k, cluster in enumerate(job.clusters) if not _part(job.folder, cluster).exists()]
+    yield from ((int(cluster), "") for k, cluster in enumerate(job.clusters) if k not in left)
+    if left:
+        particles = _around(job, left)
+        yield from (_observe_cluster(job, k, particles) for k in left)
+
+
+def _around(job: Job, left: list[int]) -> Particles:
+    """What lies around some of the clusters of a job."""
+    header, config = read_header(job.snapshot), job.config
+    sizes = [job.r200c[k] for k in left if not config.field_r200 or job.r200c[k] > 0]
+    widest = max((config.pixel_in(header, size) for size in sizes), default=config.pixel_kpc)
+    side = (config.pixels + 2 * _margin(config, header, widest)) * widest
+    reach = reach_of_cube(side, config.depth_in(header, widest)) / (1e3 * header.scale_factor)
+    return read_around(job.snapshot, header, job.centres[left], reach)
+
+
+def _observe_cluster(job: Job, k: int, particles: Particles) -> tuple[int, str]:
+    cluster, config = int(job.clusters[k]), job.config
+    try:
+        pixel_kpc = config.pixel_in(particles, job.r200c[k])
+        rotations = config.rotations(cluster, int(job.sightlines[k]))
+        views = _views(particles, job.centres[k], rotations, pixel_kpc, cluster, config)
+    except (ValueError, UserError) as error:
+        return cluster, str(error)
+    units = {name: channel(name).unit for name in config.channels}
+    with atomic_path(_part(job.folder, cluster)) as part, h5py.File(part, "w") as file:
+        writer = MapWriter(file, len(rotations), config.pixels, units, instruments(config.instruments))
+        for rotation, (maps, exposures) in zip(rotations, views, strict=True):
+            writer.append(maps, rotation, exposures)
+        file.attrs["pixel_kpc"] = pixel_kpc
+    return cluster, ""
+
+
+def _views(
+    particles: Particles, centre: NDArray[np.float64], rotations: NDArray[np.float64], pixel_kpc: float, cluster: int,
+    config: ObserveConfig,
+) -> list[tuple[dict[str, NDArray], dict[str, Exposure]]]:
+    """Maps and images of a cluster from each side."""
+    margin = _margin(config, particles, pixel_kpc)
+    side, depth = (config.pixels + 2 * margin) * pixel_kpc, config.depth_in(particles, pixel_kpc)
+    scene = config.scene(particles)
+    cube = cut_cube(particles, centre, side, depth, scene.redshift, scene.hydrogen_column)
+    return [_view(cube, rotation, margin, pixel_kpc, (config.seed, cluster, i), config)
+            for i, rotation in enumerate(rotations)]  # fmt: skip
+
+
+def _view(
+    cube: Cube, rotation: NDArray[np.float64], margin: int, pixel_kpc: float, seed: tuple[int, ...],
+    config: ObserveConfig,
+) -> tuple[dict[str, NDArray], dict[str, Exposure]]:
+    """Maps and images from one side; the noise of an instrument depends on the seed and its name alone."""
+    telescopes = instruments(config.instruments)
+    names = dict.fromkeys([*config.channels, *(t.channel for t in telescopes.values())])
+    wide = render(cube, list(names), rotation, config.pixels + 2 * margin, pixel_kpc)
+    exposures = {}
+    for name, telescope in telescopes.items():
+        pixel_arcsec = pixel_kpc * cube.scene.arcsec_per_kpc
+        lacking = max(0, _pixels(telescope.margin_arcsec, pixel_arcsec) - margin)
+        clean = np.pad(wide[telescope.channel], lacking)  # beyond the box nothing is known
+        rng = np.random.default_rng([*seed, zlib.crc32(name.encode())])
+        exposures[name] = telescope.expose(clean, config.pixels, pixel_arcsec, cube.scene, rng)
+    return {name: cut(wide[name], config.pixels) for name in config.channels}, exposures
+
+
+def _margin(config: ObserveConfig, header: Particles, pixel_kpc: float) -> int:
+    """Pixels on each side of the map that its instruments need, as far as they fit into the box."""
+    telescopes = instruments(config.instruments).values()
+    if not telescopes:
+        return 0
+    pixel_arcsec = pixel_kpc * config.scene(header).arcsec_per_kpc
+    wanted = max(_pixels(telescope.margin_arcsec, pixel_arcsec) for telescope in telescopes)
+    room = int((header.box * 1e3 * header.scale_factor / pixel_kpc - config.pixels) / 2)
+    return max(0, min(wanted, room))
+
+
+def _pixels(angle: float, pixel: float) -> int:
+    return int(np.ceil(angle / pixel))
+
+
+def _jobs(
+    pairs: Sequence[tuple[str | Path, str | Path]], catalogues: Sequence[Table], plan: Plan, folder: Path,
+    config: ObserveConfig, most: int,
+) -> list[Job]:
+    """Jobs of at most so many clusters."""
+    jobs = []
+    for simulation, ((snapshot, _), halos) in enumerate(zip(pairs, catalogues, strict=True)):
+        clusters = plan.clusters(simulation)
+        centres, r200c = halo_centres(halos), np.asarray(halos["r200c"], dtype=float)
+        for start in range(0, len(clusters), most):
+            chosen = clusters[start : start + most]
+            rows = plan.row[chosen]
+            jobs.append(
+                Job(Path(snapshot), chosen, plan.sightlines[chosen], centres[rows], r200c[rows], folder, config)
+            )
+    return jobs
+
+
+def _part(folder: Path, cluster: int) -> Path:
+    return folder / f"cluster-{cluster:06d}.h5"
+
+
+def _parts_folder(
+    path: Path, pairs: Sequence[tuple[str | Path, str | Path]], catalogues: Sequence[Table],
+    attributes: dict[str, object],
+) -> Path:
+    """The folder of the parts, for these settings.
+
+    Raises:
+        UserError: it holds parts of other settings, or cannot be made.
+    """
+    digest = hashlib.sha256(json.dumps(attributes, sort_keys=True).encode())
+    for (snapshot, _), halos in zip(pairs, catalogues, strict=True):
+        digest.update(f"{Path(snapshot).resolve()}".encode())
+        for name in halos.colnames:
+            digest.update(np.ascontiguousarray(halos[name]).tobytes())
+    folder = require_writable(path.with_name(path.name + ".parts"))
+    kept, now = folder / "settings", digest.hexdigest()
+    if not kept.exists():
+        with atomic_path(kept) as part:
+            part.write_text(now)
+    elif kept.read_text() != now:
+        raise UserError(f"{folder} holds parts of a set with other settings; delete it, or choose another file.")
+    return folder
+
+
+def _put_together(
+    path: Path, folder: Path, catalogues: Sequence[Table], plan: Plan, failed: dict[int, str],
+    attributes: dict[str, object], config: ObserveConfig,
+) -> None:
+    """Write the set from its parts, a cluster at a time."""
+    clusters = [int(c) for c in np.flatnonzero(plan.sightlines) if c not in failed]
+    counts = plan.sightlines[clusters]
+    units = {name: channel(name).unit for name in config.channels}
+    halos = [catalogues[plan.simulation[c]][int(plan.row[c])] for c in clusters]
+    halo = {name: np.repeat([float(h[name]) for h in halos], counts) for name in (*MASSES, "fgas200m")}
+    halo |= {name: np.repeat([1000 * float(h[name]) for h in halos], counts) for name in RADII}
+    columns = {
+        "cluster": np.repeat(clusters, counts),
+        "simulation": np.repeat(plan.simulation[clusters], counts),
+        "split": np.repeat([SPLITS.index(str(s)) for s in plan.split[clusters]], counts),
+    }
+    with atomic_path(path) as part, h5py.File(part, "w") as file:
+        writer = MapWriter(file, int(counts.sum()), config.pixels, units, instruments(config.instruments))
+        pixel = []
+        for cluster in clusters:
+            with h5py.File(_part(folder, cluster)) as one:
+                writer.copy(one)
+                pixel.append(float(one.attrs["pixel_kpc"]))
+        if config.field_r200:
+            halo["pixel_kpc"] = np.repeat(pixel, counts)
+        named = {str(c): f"{reason}" for c, reason in failed.items()}
+        writer.finish(columns, halo, attributes | {"failed": json.dumps(named)})
+
+
+def _header(snapshot: str | Path, halos: Table) -> Particles:
+    """The header of a snapshot.
+
+    Raises:
+        UserError: it is not that of the halos.
+    """
     header = read_header(snapshot)
     for name, ours in (("box", header.box), ("redshift", header.redshift)):
         if name in halos.meta and abs(float(halos.meta[name]) - ours) > 1e-3 * max(1.0, ours):
             raise UserError(f"the halos are of a {name} of {float(halos.meta[name]):g}, and {snapshot} of {ours:g}.")
-    centres = halo_centres(halos)[plan.row[(plan.simulation == simulation) & (plan.sightlines > 0)]]
-    if not len(centres):
-        return header
-    radius = reach_of_cube(config.pixels * config.pixel_kpc, config.depth_in(header)) / (1e3 * header.scale_factor)
-    return read_around(snapshot, header, centres, radius)
+    return header
 
 
-def _make_plan(catalogues: Sequence[Table], config: ObserveConfig) -> _Plan:
-    rng = np.random.default_rng(config.seed)
-    chosen = [np.flatnonzero(np.asarray(t["m200m"]) >= config.min_mass) for t in catalogues]
-    simulation = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(chosen)])
-    if len(simulation) == 0:
-        raise UserError(f"no halo has M200m above {config.min_mass:.3g} Msun; lower min_mass or simulate a larger box.")
-    masses = np.concatenate([np.asarray(t["m200m"])[rows] for t, rows in zip(catalogues, chosen, strict=True)])
-    sightlines = flat_in_log_mass(masses, config.per_bin, config.cap, rng=rng)
-    if config.hold_out == "simulation":
-        split = _split_simulations(len(catalogues), config.fractions)[simulation]
-    else:
-        split = split_by_cluster(masses, config.fractions, rng=rng)
-    return _Plan(simulation, np.concatenate(chosen), sightlines, split)
+def _attributes(headers: Sequence[Particles], config: ObserveConfig) -> dict[str, object]:
+    """File attributes; simulations of one set must share redshift, cosmology and depth."""
+    found = [_attributes_of(header, config) for header in headers]
+    for other in found[1:]:
+        theirs, ours = (np.array([attributes[k] for k in NUMBERS], float) for attributes in (other, found[0]))
+        same = np.isclose(theirs, ours, rtol=1e-3, atol=1e-3, equal_nan=True)
+        if other["cosmology"] != found[0]["cosmology"] or not same.all():
+            raise UserError("the snapshots of one set of maps must share their cosmology, redshift and depth.")
+    return found[0] | {"simulations": json.dumps([header.origin for header in headers])}
 
 
-def _split_simulations(count: int, fractions: tuple[float, float, float]) -> NDArray[np.str_]:
-    """Split of each simulation, in their order: the first for training, the last for test; each split has one or more.
-
-    Raises:
-        UserError: there are fewer than three simulations.
-    """
-    if count < 3:
-        raise UserError(f"hold_out = 'simulation' needs at least three simulations, not {count}.")
-    validation, test = (max(1, round(f * count)) for f in fractions[1:])
-    test = min(test, count - 2)
-    validation = min(validation, count - 1 - test)
-    return np.array([SPLITS[0]] * (count - validation - test) + [SPLITS[1]] * validation + [SPLITS[2]] * test)
-
-
-def _observe_cluster(
-    writer: MapWriter,
-    particles: Particles,
-    halo: Row,
-    cluster: int,
-    plan: _Plan,
-    config: ObserveConfig,
-    columns: list[dict[str, float]],
-) -> None:
-    """Render all sightlines of one cluster; its rotations depend on (seed, cluster) alone."""
-    count = int(plan.sightlines[cluster])
-    if count == 0:
-        return
-    seen = None if config.redshift < 0 else config.redshift
-    side, depth = config.pixels * config.pixel_kpc, config.depth_in(particles)
-    cube = cut_cube(particles, halo_centre(halo), side, depth, seen, config.hydrogen_column)
-    rotations = random_rotations(count, np.random.default_rng([config.seed, cluster]))
-    for rotation in rotations:
-        writer.append(render(cube, config.channels, rotation, config.pixels, config.pixel_kpc), rotation)
-        columns.append(
-            {name: float(halo[name]) for name in (*MASSES, "fgas200m")}
-            | {name: 1000 * float(halo[name]) for name in RADII}
-            | {"cluster": cluster, "simulation": int(plan.simulation[cluster])}
-            | {"split": SPLITS.index(str(plan.split[cluster]))}
-        )
-
-
-def _attributes(particles: Particles, config: ObserveConfig, previous: dict[str, object]) -> dict[str, object]:
-    """File attributes; simulations of one set must share redshift and cosmology."""
-    cosmology = json.dumps(particles.cosmology.as_dict())
-    here = {
-        "pixel_kpc": config.pixel_kpc, "depth_kpc": config.depth_in(particles), "redshift": particles.redshift,
-        "cosmology": cosmology, "version": __version__, "config": json.dumps(asdict(config)),
-    }
-    numbers = ("redshift", "depth_kpc") if previous else ()
-    same = [np.isclose(previous[k], here[k], rtol=1e-3, atol=1e-3) for k in numbers]  # type: ignore[call-overload]
-    if previous and (previous["cosmology"] != cosmology or not all(same)):
-        raise UserError("the snapshots of one set of maps must share their cosmology, redshift and depth.")
-    return previous or here
+def _attributes_of(header: Particles, config: ObserveConfig) -> dict[str, object]:
+    pixel_kpc = np.nan if config.field_r200 else config.pixel_in(header)
+    return {
+        "pixel_kpc": pixel_kpc, "depth_kpc": config.depth_in(header, pixel_kpc),
+        "redshift": config.scene(header).redshift, "snapshot_redshift": header.redshift,
+        "cosmology": json.dumps(header.cosmology.as_dict()), "version": __version__,
+        "config": json.dumps(asdict(config)),
+    }  # fmt: skip

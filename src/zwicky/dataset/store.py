@@ -5,14 +5,17 @@
     cluster           (S,) running number of the cluster over all simulations;   simulation (S,)
     split             (S,) 0 train, 1 validation, 2 test; all sightlines of one cluster share it
     rotation          (S, 3, 3) from the frame of the simulation to the frame of the map (line of sight = z)
-    attributes        pixel_kpc, depth_kpc, redshift, cosmology, version, config (JSON)
+    observed/<name>/image, noise, mask, counts    (S, Y, X) what an instrument made of a map; attributes `channel`,
+                      `unit`, `fwhm_arcsec`, `instrument` (JSON)
+    attributes        pixel_kpc, depth_kpc, redshift, snapshot_redshift, cosmology, version, config, simulations, failed
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
 from zwicky.io import UserError, require_file
+from zwicky.observe.channels import channel
+from zwicky.observe.instrument import Counter, Exposure, Instrument
 from zwicky.observe.sightlines import SPLITS
 
 
@@ -30,9 +35,11 @@ class MapSet:
     """A set of maps on disk; rows are read when asked for.
 
     Args:
-        path: the file. pixel_kpc: pixel side, proper [kpc]. pixels: along a side. redshift: of the maps.
+        path: the file. pixel_kpc: pixel side, proper [kpc]; NaN where it differs between clusters.
+        pixels: along a side. redshift: at which the clusters are seen.
         units: unit of each channel.
         halo: columns of halo properties, (S,) each. cluster, split: (S,) integers.
+        config: the settings of the set. instruments: what is known of their images (the fields of `Exposure`).
     """
 
     path: Path
@@ -45,6 +52,7 @@ class MapSet:
     cluster: NDArray[np.int64]
     split: NDArray[np.int64]
     config: dict[str, Any]
+    instruments: dict[str, tuple[str, ...]]
 
     def __len__(self) -> int:
         return len(self.cluster)
@@ -68,12 +76,27 @@ class MapSet:
         """
         if channel not in self.units:
             raise UserError(f"{self.path} has no channel {channel!r}; it has {', '.join(self.units)}.")
+        return self._rows_of(f"maps/{channel}", rows)
+
+    def exposure(self, instrument: str, rows: NDArray[np.int64] | slice = slice(None)) -> Exposure:
+        """Images (R, Y, X) of an instrument with their noise, mask and counts.
+
+        Raises:
+            UserError: the set has no such instrument.
+        """
+        if instrument not in self.instruments:
+            known = ", ".join(self.instruments) or "none"
+            raise UserError(f"{self.path} has no images of {instrument!r}; it has {known}.")
+        fields = self.instruments[instrument]
+        return Exposure(**{name: self._rows_of(f"observed/{instrument}/{name}", rows) for name in fields})
+
+    def _rows_of(self, name: str, rows: NDArray[np.int64] | slice) -> NDArray:
         with h5py.File(self.path) as f:
-            data = f["maps"][channel]
+            data = f[name]
             if isinstance(rows, slice):
                 return data[rows]
             order = np.argsort(rows, kind="stable")
-            out = np.empty((len(rows), *data.shape[1:]), np.float32)
+            out = np.empty((len(rows), *data.shape[1:]), data.dtype)
             for position, row in zip(order, rows[order], strict=True):
                 out[position] = data[row]
             return out
@@ -82,19 +105,42 @@ class MapSet:
 class MapWriter:
     """Writes rows one after the other into an open file that was sized beforehand."""
 
-    def __init__(self, file: h5py.File, rows: int, pixels: int, units: dict[str, str]) -> None:
+    def __init__(
+        self, file: h5py.File, rows: int, pixels: int, units: dict[str, str],
+        instruments: Mapping[str, Instrument] | None = None,
+    ) -> None:  # fmt: skip
         self.file, self.rows, self.next = file, rows, 0
+        shape = (rows, pixels, pixels)
         maps = file.create_group("maps")
-        for channel, unit in units.items():
-            maps.create_dataset(channel, (rows, pixels, pixels), np.float32).attrs["unit"] = unit
+        for name, unit in units.items():
+            maps.create_dataset(name, shape, np.float32).attrs["unit"] = unit
+        for name, instrument in (instruments or {}).items():
+            _observed_group(file, name, instrument, shape)
         file.create_dataset("rotation", (rows, 3, 3), np.float64)
 
-    def append(self, maps: dict[str, NDArray], rotation: NDArray[np.float64]) -> None:
+    def append(
+        self, maps: dict[str, NDArray], rotation: NDArray[np.float64], exposures: Mapping[str, Exposure] | None = None
+    ) -> None:
         """Write the next row."""
-        for channel, image in maps.items():
-            self.file["maps"][channel][self.next] = image
+        for name, image in maps.items():
+            self.file["maps"][name][self.next] = image
+        for name, exposure in (exposures or {}).items():
+            for field, image in exposure._asdict().items():
+                if image is not None:
+                    self.file["observed"][name][field][self.next] = image
         self.file["rotation"][self.next] = rotation
         self.next += 1
+
+    def copy(self, other: h5py.File) -> None:
+        """Write all rows of a file of the same layout."""
+        rows = slice(self.next, self.next + len(other["rotation"]))
+
+        def write(name: str, data: h5py.Dataset | h5py.Group) -> None:
+            if isinstance(data, h5py.Dataset):
+                self.file[name][rows] = data[()]
+
+        other.visititems(write)
+        self.next = rows.stop
 
     def finish(self, columns: dict[str, NDArray], halo: dict[str, NDArray], attributes: dict[str, Any]) -> None:
         """Write the columns; every row must have been written."""
@@ -108,6 +154,24 @@ class MapWriter:
         self.file.attrs.update(attributes)
 
 
+def _observed_group(file: h5py.File, name: str, instrument: Instrument, shape: tuple[int, int, int]) -> None:
+    """Make the data sets of an instrument; those that are mostly constant are compressed."""
+    group = file.create_group(f"observed/{name}")
+    packed = {"chunks": (1, *shape[1:]), "compression": "gzip", "compression_opts": 1, "shuffle": True}
+    group.create_dataset("image", shape, np.float32)
+    group.create_dataset("noise", shape, np.float32, **packed)
+    group.create_dataset("mask", shape, np.bool_, **packed)
+    if isinstance(instrument, Counter):
+        group.create_dataset("counts", shape, np.uint32, **packed)
+    unit = channel(instrument.channel).unit
+    for field in ("image", "noise"):
+        group[field].attrs["unit"] = unit
+    group.attrs.update(
+        channel=instrument.channel, unit=unit, fwhm_arcsec=instrument.fwhm_arcsec,
+        instrument=json.dumps(asdict(instrument)),
+    )  # fmt: skip
+
+
 def open_maps(path: str | Path) -> MapSet:
     """Open `maps.h5`.
 
@@ -118,7 +182,7 @@ def open_maps(path: str | Path) -> MapSet:
     try:
         with h5py.File(path) as f:
             lengths = {len(d) for d in (*f["maps"].values(), *f["halo"].values(), f["cluster"], f["split"])}
-            if len(lengths) != 1 or not float(f.attrs["pixel_kpc"]) > 0:
+            if len(lengths) != 1 or float(f.attrs["pixel_kpc"]) <= 0:
                 raise ValueError("columns differ in length")
             return MapSet(
                 path, float(f.attrs["pixel_kpc"]), int(next(iter(f["maps"].values())).shape[-1]),
@@ -126,6 +190,13 @@ def open_maps(path: str | Path) -> MapSet:
                 {name: str(data.attrs["unit"]) for name, data in f["maps"].items()},
                 {name: data[()] for name, data in f["halo"].items()},
                 f["cluster"][()], f["split"][()], json.loads(f.attrs["config"]),
+                {name: tuple(group) for name, group in f.get("observed", {}).items()},
             )
     except (OSError, KeyError, StopIteration, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a complete set of maps.") from error
+
+
+def failed_clusters(path: str | Path) -> dict[str, str]:
+    """Numbers of the clusters that could not be observed, with the reasons."""
+    with h5py.File(path) as f:
+        return dict(json.loads(f.attrs.get("failed", "{}")))

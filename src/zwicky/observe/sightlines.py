@@ -27,6 +27,17 @@ def cardinal_rotations() -> NDArray[np.float64]:
     return np.stack([np.roll(np.eye(3), shift, axis=1) for shift in (0, 1, 2)])
 
 
+def spread_rotations(n: int) -> NDArray[np.float64]:
+    """(n, 3, 3) rotations that bring n directions, spread evenly over half of the sphere, to the line of sight.
+
+    The directions are those of a golden spiral: z_i = (i + 1/2) / n, azimuth i times the golden angle. The other half
+    would show the same maps mirrored.
+    """
+    i = np.arange(n)
+    z, azimuth = (i + 0.5) / n, i * np.pi * (3 - np.sqrt(5))
+    return Rotation.from_euler("zy", np.stack([-azimuth, -np.arccos(z)], axis=1)).as_matrix()
+
+
 def flat_in_log_mass(
     masses: ArrayLike, per_bin: int, cap: int, bin_dex: float = 0.1, rng: np.random.Generator | int = 0
 ) -> NDArray[np.int64]:

@@ -1,0 +1,63 @@
+"""The same function for many jobs: one after the other here, or by dask on many processes or machines."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+import torch
+
+from zwicky.io import UserError
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
+RETRIES = 2  # of a job whose process was lost
+
+
+def each(
+    function: Callable[[Given], Iterable[Found]], jobs: Sequence[Given], workers: int = 1, scheduler: str = ""
+) -> Iterator[Found]:
+    """What the function returns for each job, in the order in which jobs end; jobs of lost processes are done again.
+
+    Args:
+        workers: processes of this machine, by dask; 1 for none but this one.
+        scheduler: address of a dask scheduler whose workers serve instead.
+
+    Raises:
+        UserError: dask is not installed, or the scheduler cannot be reached.
+    """
+    if workers <= 1 and not scheduler:
+        for job in jobs:
+            yield from function(job)
+        return
+    with ExitStack() as stack:
+        client, as_completed = _client(stack, workers, scheduler)
+        futures = client.map(_on_one_thread, [function] * len(jobs), jobs, retries=RETRIES, pure=False)
+        for future in as_completed(futures):
+            yield from future.result()
+
+
+def _client(stack: ExitStack, workers: int, scheduler: str) -> tuple[Any, Any]:
+    """A client of the scheduler, or of a cluster of processes that ends with the stack; and dask's as_completed."""
+    try:
+        from distributed import Client, LocalCluster, as_completed
+    except ImportError as error:
+        raise UserError("several workers need dask; install it with: pip install 'zwicky[dask]'.") from error
+    if scheduler:
+        try:
+            return stack.enter_context(Client(scheduler, timeout=20)), as_completed
+        except (OSError, ValueError) as error:
+            raise UserError(f"no dask scheduler answers at {scheduler}.") from error
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    cluster = LocalCluster(
+        n_workers=workers, threads_per_worker=1, dashboard_address=None, local_directory=folder, memory_limit=None
+    )
+    return stack.enter_context(Client(stack.enter_context(cluster))), as_completed
+
+
+def _on_one_thread(function: Callable[[Given], Iterable[Found]], job: Given) -> list[Found]:
+    """All that the function returns; the processes share the cores, so that none may take all of them."""
+    torch.set_num_threads(1)
+    return list(function(job))

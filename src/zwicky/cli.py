@@ -211,6 +211,8 @@ def observe(
     depth_kpc: Annotated[float, typer.Option(help="Of the line of sight, proper [kpc]; 0 for the width.")] = 0.0,
     redshift: Annotated[float, typer.Option(help="Where clusters are seen; negative for the snapshot's.")] = -1.0,
     hydrogen_column: Annotated[float, typer.Option(help="Of the Milky Way, for X-ray bands [cm^-2].")] = 0.0,
+    emissivity: Annotated[str, typer.Option(metavar="FILE", help="Table with lines and metals for X-ray bands.")] = "",
+    metallicity: Annotated[float, typer.Option(help="Of gas whose own is not known [Zsun].")] = 0.3,
     seed: Seed = 0,
     dry_run: DryRun = False,
 ) -> None:
@@ -227,11 +229,11 @@ def observe(
     with _user_errors():
         config = ObserveConfig(
             _names(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed, depth_kpc=depth_kpc,
-            redshift=redshift, hydrogen_column=hydrogen_column,
+            redshift=redshift, hydrogen_column=hydrogen_column, emissivity=emissivity, metallicity=metallicity,
         )
         if dry_run:
             return _show(config)
-        check_output(out_file, paths)
+        check_output(out_file, [*paths, *([emissivity] if emissivity else [])])
         with _bars() as tell:
             build_maps(pairs, out_file, config, lambda done, total: tell("observe", done, total, ""))
     out.print(f"{out_file}", highlight=False)

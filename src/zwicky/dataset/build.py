@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from zwicky.dataset.store import MapWriter
 from zwicky.halos import MASSES, RADII, halo_centres, read_halos
-from zwicky.io import UserError, atomic_path
+from zwicky.io import UserError, atomic_path, require_file
 from zwicky.observe.channels import channel, known_channels
 from zwicky.observe.render import cut_cube, halo_centre, reach_of_cube, render
 from zwicky.observe.sightlines import SPLITS, flat_in_log_mass, random_rotations, split_by_cluster
+from zwicky.observe.tables import EmissivityTable, read_table
 from zwicky.simulate.state import Particles
 from zwicky.snapshots import read_around, read_header
 from zwicky.version import __version__
@@ -37,6 +38,8 @@ class ObserveConfig:
         depth_kpc: of the line of sight, proper [kpc]; 0 for as deep as the map is wide, inf for all of the box.
         redshift: at which the clusters are seen, for X-ray bands and lensing; negative for that of the snapshot.
         hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
+        emissivity: file of a table with lines and metals for X-ray bands; empty for free-free emission alone.
+        metallicity: of gas whose own is not known, in the solar unit of the table.
         min_mass: least M200m [Msun].
         per_bin: sightlines per 0.1 dex of M200m. cap: most sightlines of one cluster.
         fractions: of the clusters (or simulations), for training, validation and test.
@@ -57,6 +60,8 @@ class ObserveConfig:
     depth_kpc: float = 0.0
     redshift: float = -1.0
     hydrogen_column: float = 0.0
+    emissivity: str = ""
+    metallicity: float = 0.3
 
     def __post_init__(self) -> None:
         known_channels(self.channels)
@@ -64,6 +69,10 @@ class ObserveConfig:
             raise ValueError("need pixels >= 8, pixel_kpc > 0, min_mass >= 0, per_bin >= 1 and cap >= 1.")
         if not (self.depth_kpc >= 0 and self.redshift < 20 and 0 <= self.hydrogen_column < 1e25):
             raise ValueError("need depth_kpc >= 0, redshift < 20 and a hydrogen_column that is not negative.")
+        if not 0 <= self.metallicity < 100:
+            raise ValueError(f"need a metallicity from 0 to 100 Zsun, not {self.metallicity:g}.")
+        if self.emissivity:
+            require_file(self.emissivity, "the table of emissivities")
         if self.hold_out not in ("cluster", "simulation"):
             raise ValueError(f"hold_out must be cluster or simulation, not {self.hold_out!r}.")
         if not self.channels or self.seed < 0 or not np.isfinite(self.min_mass) or self.pixels > 4096:
@@ -100,6 +109,7 @@ def build_maps(
     Raises:
         UserError: a file cannot be used, or no halo is massive enough.
     """
+    table = read_table(config.emissivity) if config.emissivity else None
     catalogues = [read_halos(halos) for _, halos in pairs]
     plan = _make_plan(catalogues, config)
     total = int(plan.sightlines.sum())
@@ -113,7 +123,7 @@ def build_maps(
             attributes = _attributes(particles, config, attributes)
             for cluster in np.flatnonzero(plan.simulation == simulation):
                 row = catalogues[simulation][int(plan.row[cluster])]
-                _observe_cluster(writer, particles, row, int(cluster), plan, config, columns)
+                _observe_cluster(writer, particles, row, int(cluster), plan, config, columns, table)
                 if progress:
                     progress(writer.next, total)
         halo = {name: np.array([c[name] for c in columns]) for name in (*MASSES, *RADII, "fgas200m")}
@@ -174,6 +184,7 @@ def _observe_cluster(
     plan: _Plan,
     config: ObserveConfig,
     columns: list[dict[str, float]],
+    table: EmissivityTable | None,
 ) -> None:
     """Render all sightlines of one cluster; its rotations depend on (seed, cluster) alone."""
     count = int(plan.sightlines[cluster])
@@ -181,7 +192,8 @@ def _observe_cluster(
         return
     seen = None if config.redshift < 0 else config.redshift
     side, depth = config.pixels * config.pixel_kpc, config.depth_in(particles)
-    cube = cut_cube(particles, halo_centre(halo), side, depth, seen, config.hydrogen_column)
+    through = config.hydrogen_column, table, config.metallicity
+    cube = cut_cube(particles, halo_centre(halo), side, depth, seen, *through)
     rotations = random_rotations(count, np.random.default_rng([config.seed, cluster]))
     for rotation in rotations:
         writer.append(render(cube, config.channels, rotation, config.pixels, config.pixel_kpc), rotation)

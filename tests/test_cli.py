@@ -256,6 +256,10 @@ OTHERS = {
     "observe, text": ("observe MAPS FILE --out OUT", "is not a halo catalogue"),
     "observe, other file": ("observe MAPS MAPS --out OUT", "is not a halo catalogue"),
     "observe, channel": ("observe MAPS MAPS --channels radio --out OUT", "unknown channel 'radio'"),
+    "observe, no table": ("observe MAPS MAPS --emissivity none.hdf5 --out OUT", "none.hdf5 does not exist"),
+    "observe, other table": ("observe MAPS MAPS --emissivity FILE --out OUT", "is not a table of emissivities"),
+    "observe, table is out": ("observe MAPS MAPS --emissivity FILE --out FILE", "which is to be read"),
+    "observe, metals": ("observe MAPS MAPS --metallicity -1 --out OUT", "metallicity from 0 to 100 Zsun"),
     "observe, pixels": ("observe MAPS MAPS --pixels 1 --out OUT", "pixels >= 8"),
     "train, no maps": ("train none.h5 --out OUT", "none.h5 does not exist"),
     "train, text": ("train FILE --out OUT", "is not a complete set of maps"),
@@ -296,6 +300,12 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(zwicky, outside, 
     assert (status, err) == (0, "")
     assert isinstance(json.loads(out), dict)
     assert tree(tmp_path) == before
+
+
+def test_the_table_and_the_metallicity_of_maps_are_settings(zwicky, outside):
+    line = "observe MAPS MAPS --emissivity FILE --metallicity 0.5 --dry-run --out OUT"
+    config = json.loads(zwicky(*(outside.get(w, w) for w in line.split()))[1])
+    assert (config["emissivity"], config["metallicity"]) == (str(outside["FILE"]), 0.5)
 
 
 def test_a_planted_cluster_is_simulated_with_the_peak_that_was_found(zwicky, tmp_path, monkeypatch):

@@ -172,6 +172,54 @@ def test_every_format_gives_the_same_gas(tmp_path, code):
     np.testing.assert_allclose(p.gas.support_radius, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("code", "name", "columns"),
+    [("tng", "GFM_Metallicity", 0), ("gadget4", "Metallicity", 0), ("swift", "MetalMassFractions", 0),
+     ("gizmo", "Metallicity", 11), ("gadget2", "Metallicity", 1)],
+)  # fmt: skip
+def test_metallicity_is_the_mass_fraction_of_metals_over_the_solar_one(tmp_path, code, name, columns):
+    """0.0127 in the Sun; where elements follow, their sum is the first column."""
+    t, rng = truth(), np.random.default_rng(4)
+    fraction = rng.uniform(0, 0.02, P)
+    stored = fraction
+    if columns:
+        stored = np.zeros((P, columns))
+        stored[:, 0] = fraction
+        stored[:, 1:2] = 0.24
+    WRITERS[code](tmp_path / "snap.hdf5", t)
+    with h5py.File(tmp_path / "snap.hdf5", "r+") as f:
+        f["PartType0"].pop(name, None)
+        f["PartType0"][name] = stored
+        if code == "swift":
+            f["PartType0"][name].attrs.update({SWIFT_CGS: 1.0, "a-scale exponent": 0.0, "h-scale exponent": 0.0})
+    p = read_snapshot(tmp_path / "snap.hdf5", star_forming="keep")
+    np.testing.assert_allclose(p.gas.metallicity, fraction / 0.0127, rtol=1e-12)
+    some = np.array([4, 1])
+    np.testing.assert_array_equal(p.gas.take(some).metallicity, p.gas.metallicity[some])
+    near = read_snapshot(tmp_path / "snap.hdf5", p.gas.positions[3], 1e-6, star_forming="keep").gas
+    np.testing.assert_allclose(near.metallicity, fraction[[3]] / 0.0127, rtol=1e-12)
+
+
+def test_gas_without_metals_in_the_file_has_no_metallicity_and_cut_gas_takes_its_own_along(tmp_path):
+    write_gadget4(tmp_path / "a.hdf5", truth())
+    assert read_snapshot(tmp_path / "a.hdf5").gas.metallicity is None
+    write_gizmo(tmp_path / "b.hdf5", truth())
+    assert read_snapshot(tmp_path / "b.hdf5", star_forming="cut").gas.metallicity == pytest.approx(0.01 / 0.0127)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(np.full(P, 1.5), "more metals than gas"), (np.full(P, np.nan), "NaN"), (np.full(P, -0.1), "negative"),
+     (np.ones((P, 2, 2)), "shape"), (np.ones((P, 0)), "shape"), (np.ones(P - 1), "differ in length")],
+)  # fmt: skip
+def test_metals_that_cannot_be_are_refused(tmp_path, value, said):
+    write_gadget4(tmp_path / "snap.hdf5", truth())
+    with h5py.File(tmp_path / "snap.hdf5", "r+") as f:
+        f["PartType0/Metallicity"] = value
+    with pytest.raises(UserError, match=said):
+        read_snapshot(tmp_path / "snap.hdf5")
+
+
 def test_dark_matter_takes_its_mass_from_the_header_and_its_kernel_from_subfind(tmp_path):
     write_tng(tmp_path / "snap.hdf5", truth())
     dark = read_snapshot(tmp_path / "snap.hdf5").dark_matter

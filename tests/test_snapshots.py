@@ -11,11 +11,12 @@ from zwicky.simulate.state import Particles, Species
 from zwicky.snapshots import read_snapshot
 
 BOX, REDSHIFT = 25.0, 1.5
+COLUMNS_OF_GAS = (("density", 1e9, 1e12), ("temperature", 1e4, 1e8), ("metallicity", 0.0, 2.0))
 
 
 def species(rng, count, gas=False):
     """Random particles, every field filled."""
-    extra = {"density": rng.uniform(1e9, 1e12, count), "temperature": rng.uniform(1e4, 1e8, count)} if gas else {}
+    extra = {name: rng.uniform(low, high, count) for name, low, high in COLUMNS_OF_GAS} if gas else {}
     return Species(
         rng.uniform(0, BOX, (count, 3)), rng.normal(0, 300, (count, 3)).astype(np.float32),
         rng.uniform(1e9, 1e10, count), rng.uniform(0.1, 1.0, count), **extra,

@@ -216,6 +216,8 @@ def observe(
     ] = "",
     pixel_arcsec: Annotated[float, typer.Option(help="Side of a pixel as an angle, instead of --pixel-kpc.")] = 0.0,
     directions: Annotated[str, typer.Option(help="random, cardinal (3 axes) or spread (29 directions).")] = "random",
+    emissivity: Annotated[str, typer.Option(metavar="FILE", help="Table with lines and metals for X-ray bands.")] = "",
+    metallicity: Annotated[float, typer.Option(help="Of gas whose own is not known [Zsun].")] = 0.3,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the work (needs dask).")] = 1,
     scheduler: Annotated[str, typer.Option(help="Address of a dask scheduler whose workers serve instead.")] = "",
     seed: Seed = 0,
@@ -237,11 +239,12 @@ def observe(
         config = ObserveConfig(
             _names(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed, depth_kpc=depth_kpc,
             redshift=redshift, hydrogen_column=hydrogen_column, instruments=_names(instruments) if instruments else (),
-            pixel_arcsec=pixel_arcsec, directions=directions,
+            pixel_arcsec=pixel_arcsec, directions=directions, emissivity=emissivity,
+            metallicity=metallicity,
         )
         if dry_run:
             return _show(config)
-        check_output(out_file, paths)
+        check_output(out_file, [*paths, *([emissivity] if emissivity else [])])
         with _bars() as tell:
             build_maps(
                 pairs, out_file, config, lambda done, total: tell("observe", done, total, ""), workers, scheduler

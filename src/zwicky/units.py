@@ -30,6 +30,7 @@ KEV_IN_K: float = KEV / K_B  # temperature of kT = 1 keV [K]
 G_MPC: float = G_CGS * MSUN / MPC * 1e-10  # [Mpc Msun^-1 (km/s)^2]
 
 X_HYDROGEN: float = 0.76  # primordial hydrogen mass fraction used throughout
+Z_SOLAR: float = 0.0127  # mass fraction of metals in the Sun; Wiersma et al. 2009, arXiv:0807.3748, table 1
 
 
 def mean_molecular_weight(x_hydrogen: float = X_HYDROGEN) -> float:

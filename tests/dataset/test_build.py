@@ -19,10 +19,12 @@ from zwicky.dataset.store import failed_clusters, open_maps
 from zwicky.halos import write_halos
 from zwicky.io import UserError
 from zwicky.observe.scene import Scene
+from zwicky.observe.tables import EmissivityTable, write_table
 from zwicky.simulate.output import write_snapshot
 from zwicky.simulate.state import Particles, Species
 from zwicky.snapshots import read_snapshot
 from zwicky.train import TrainConfig, train
+from zwicky.units import KEV
 
 BOX, BALLS, P = 40.0, 9, 300
 CONFIG = ObserveConfig(
@@ -130,6 +132,26 @@ def test_depth_redshift_and_column_of_the_maps_are_those_of_the_configuration(pa
     for wrong in ({"depth_kpc": -1.0}, {"hydrogen_column": np.nan}, {"redshift": 50.0}):
         with pytest.raises(ValueError, match="depth_kpc"):
             replace(CONFIG, **wrong)
+
+
+def test_a_table_of_emissivities_and_a_metallicity_reach_the_maps(pair, tmp_path):
+    """A table that goes as 1 + Z: three times the brightness at Z = 2, and what it says; free-free without a table."""
+    value = np.array([1e-23, 3e-23])[None, :, None] * np.ones((2, 1, 1))
+    table = EmissivityTable([5.0, 9.0], [0.0, 2.0], [0.5, 2.0], value, "none", 0.0127, "a test", "1", "today")
+    write_table(table, tmp_path / "table.hdf5")
+    channels = ("xray_0.5-2keV", "xray_photons_0.5-2keV")
+    config, sums = replace(CONFIG, channels=channels, emissivity=str(tmp_path / "table.hdf5")), []
+    for name, more in (("a", {"metallicity": 0.0}), ("b", {"metallicity": 2.0}), ("c", {"emissivity": ""})):
+        maps = open_maps(build_maps([pair], tmp_path / f"{name}.h5", replace(config, **more)))
+        sums.append([maps.read(c).sum((1, 2), dtype=float) for c in channels])
+        assert maps.units["xray_photons_0.5-2keV"] == "1 / (s cm2)"
+    np.testing.assert_allclose(sums[1], 3 * np.array(sums[0]), rtol=1e-6)
+    np.testing.assert_allclose(sums[0][0] / sums[0][1], 1.25 * KEV, rtol=1e-6)
+    assert (np.abs(sums[2][0] / sums[0][0] - 1) > 0.05).all()
+    with pytest.raises(ValueError, match="metallicity from 0 to 100"):
+        replace(CONFIG, metallicity=-1.0)
+    with pytest.raises(UserError, match="table of emissivities none does not exist"):
+        replace(CONFIG, emissivity="none")
 
 
 def test_another_seed_gives_other_sightlines(built, pair, tmp_path):

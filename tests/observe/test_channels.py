@@ -13,7 +13,7 @@ from zwicky.simulate.state import Species
 from zwicky.units import KEV_IN_K
 
 SCENE = Scene(1.0, Cosmology(), 0.1)
-EXAMPLES = ("xray_0.5-2keV", "sz_150GHz", "convergence_z1.0")  # one of each family
+EXAMPLES = ("xray_0.5-2keV", "xray_photons_0.5-2keV", "sz_150GHz", "convergence_z1.0")  # one of each family
 
 
 def species(P=5):
@@ -42,7 +42,7 @@ def test_every_channel(name):
 
 def test_there_is_an_example_of_each_family():
     assert len(EXAMPLES) == len(FAMILIES)
-    for name in ("xray", "xray_2-0.5keV", "sz_GHz", "xray_0.5-2kev"):
+    for name in ("xray", "xray_2-0.5keV", "xray_photons_2-0.5keV", "sz_GHz", "xray_0.5-2kev"):
         if name not in CHANNELS:
             with pytest.raises(ValueError, match=r"unknown channel|must be between"):
                 channel(name)
@@ -107,6 +107,9 @@ def test_a_scene_that_cannot_be_is_refused():
     for redshift, column in ((-0.1, 0.0), (np.nan, 0.0), (0.1, -1.0), (0.1, np.nan)):
         with pytest.raises(ValueError, match="a cluster is seen at a redshift from 0 to 20"):
             Scene(1.0, Cosmology(), redshift, column)
+    for metallicity in (-0.1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="metallicity of gas"):
+            Scene(1.0, Cosmology(), 0.1, 0.0, None, metallicity)
 
 
 def test_weights_are_those_of_the_physics():

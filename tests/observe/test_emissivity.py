@@ -1,9 +1,12 @@
 """Electron number, Compton y and bremsstrahlung against exact constants, published values and limits."""
 
+import itertools
+
 import numpy as np
 import pytest
 from astropy import constants as const
 from astropy import units as u
+from scipy.integrate import quad
 
 from zwicky.observe.emissivity import (
     C_FREE_FREE,
@@ -124,6 +127,48 @@ def test_bands_add_up_to_the_whole(kT):
 def test_a_band_of_a_receding_cluster_is_emitted_at_higher_energies():
     gas = 1e10, 1e13, 4 * KEV_IN_K
     assert band_luminosity(*gas, (0.5, 2.0), 0.5) == pytest.approx(band_luminosity(*gas, (0.75, 3.0)), rel=1e-9)
+
+
+def spectrum(E, kT, mass, density):
+    """dL/dE [erg s^-1 erg^-1] at E [keV], term by term: 2^5 pi e^6 / (3 h m c^3) and so on, times g e^-u / kT."""
+    n = density * MSUN / MPC**3 / M_PROTON
+    N_e = electron_number(mass)
+    total = 0.0
+    for Z, abundance in ((1, X_HYDROGEN), (2, (1 - X_HYDROGEN) / 4)):
+        g = float(spectral_gaunt_factor(E / kT, Z**2 * RYDBERG / KEV / kT))
+        total += Z**2 * abundance * g * np.exp(-E / kT)
+    return C_FREE_FREE * np.sqrt(kT * KEV_IN_K) * N_e * n * total / (kT * KEV)
+
+
+@pytest.mark.parametrize("column", [0.0, 3e20])
+@pytest.mark.parametrize("z", [0.0, 0.5])
+@pytest.mark.parametrize("kT", [1.0, 6.0])
+def test_power_and_photons_of_a_band_are_integrals_of_the_spectrum(kT, z, column):
+    """int dL/dE dE and int dL/dE / E dE by adaptive quadrature, between the edges of absorption."""
+    edges = np.array([0.5, 0.532, 0.707, 0.867, 1.303, 1.84, 2.0]) * (1 + z)
+
+    def seen(E, power):
+        passed = np.exp(-column * float(photoelectric_cross_section(E / (1 + z))))
+        return spectrum(E, kT, 1e10, 1e13) * KEV * passed / (E * KEV) ** power
+
+    for photons in (False, True):
+        parts = [quad(seen, *pair, args=(int(photons),), epsrel=1e-8)[0] for pair in itertools.pairwise(edges)]
+        found = band_luminosity(1e10, 1e13, kT * KEV_IN_K, (0.5, 2.0), z, column, photons)
+        assert found == pytest.approx(sum(parts), rel=1e-3 if column else 1e-4)  # Simpson does not see edges
+
+
+def test_photons_of_a_narrow_band_have_its_energy_at_the_source():
+    """At 2 keV seen from redshift 0.25 a photon was emitted with 2.5 keV."""
+    gas, band = (1e10, 1e13, 4 * KEV_IN_K), (1.999, 2.001)
+    power, rate = (band_luminosity(*gas, band, 0.25, 1e21, photons) for photons in (False, True))
+    assert power / rate == pytest.approx(2.5 * KEV, rel=1e-6)
+
+
+def test_photons_of_bands_add_up_and_lie_between_the_energies():
+    gas = 1e10, 1e13, 4 * KEV_IN_K
+    rates = [band_luminosity(*gas, band, photons=True) for band in ((0.5, 1.0), (1.0, 2.0), (0.5, 2.0))]
+    assert rates[0] + rates[1] == pytest.approx(rates[2], rel=1e-6)
+    assert 0.5 * KEV < band_luminosity(*gas, (0.5, 2.0)) / rates[2] < 1.25 * KEV  # falls with energy
 
 
 def test_absorption_takes_the_share_of_the_cross_section():

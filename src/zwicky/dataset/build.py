@@ -156,8 +156,7 @@ def _views(
     """Maps and images of a cluster from each side."""
     margin = _margin(config, particles, pixel_kpc)
     side, depth = (config.pixels + 2 * margin) * pixel_kpc, config.depth_in(particles, pixel_kpc)
-    scene = config.scene(particles)
-    cube = cut_cube(particles, centre, side, depth, scene.redshift, scene.hydrogen_column)
+    cube = cut_cube(particles, centre, side, depth, config.scene(particles))
     return [_view(cube, rotation, margin, pixel_kpc, (config.seed, cluster, i), config)
             for i, rotation in enumerate(rotations)]  # fmt: skip
 

@@ -6,6 +6,7 @@ split whole. The choice depends on the seed alone, not on the order of work.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from zwicky.io import UserError
+from zwicky.io import UserError, require_file
 from zwicky.observe.channels import known_channels
 from zwicky.observe.instrument import instruments
 from zwicky.observe.scene import Scene
@@ -25,6 +26,7 @@ from zwicky.observe.sightlines import (
     split_by_cluster,
     spread_rotations,
 )  # fmt: skip
+from zwicky.observe.tables import EmissivityTable, read_table
 from zwicky.simulate.state import Particles
 
 SPREAD = 29  # lines of sight of a cluster (de Andres et al. 2024)
@@ -41,6 +43,8 @@ class ObserveConfig:
         depth_kpc: of the line of sight, proper [kpc]; 0 for as deep as the map is wide, inf for all of the box.
         redshift: of the clusters, for angles, X-ray bands and lensing; negative for that of the snapshot.
         hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
+        emissivity: file of a table with lines and metals for X-ray bands; empty for free-free emission alone.
+        metallicity: of gas whose own is not known, in the solar unit of the table.
         min_mass: least M200m [Msun].
         per_bin: sightlines per 0.1 dex of M200m. cap: most sightlines of one cluster.
         fractions: of the clusters (or simulations), for training, validation and test.
@@ -71,6 +75,8 @@ class ObserveConfig:
     pixel_arcsec: float = 0.0
     directions: str = "random"
     field_r200: float = 0.0
+    emissivity: str = ""
+    metallicity: float = 0.3
 
     def __post_init__(self) -> None:
         known_channels(self.channels)
@@ -79,6 +85,10 @@ class ObserveConfig:
             raise ValueError("need pixels >= 8, pixel_kpc > 0, min_mass >= 0, per_bin >= 1 and cap >= 1.")
         if not (self.depth_kpc >= 0 and self.redshift < 20 and 0 <= self.hydrogen_column < 1e25):
             raise ValueError("need depth_kpc >= 0, redshift < 20 and a hydrogen_column that is not negative.")
+        if not 0 <= self.metallicity < 100:
+            raise ValueError(f"need a metallicity from 0 to 100 Zsun, not {self.metallicity:g}.")
+        if self.emissivity:
+            require_file(self.emissivity, "the table of emissivities")
         if self.hold_out not in ("cluster", "simulation"):
             raise ValueError(f"hold_out must be cluster or simulation, not {self.hold_out!r}.")
         if not self.channels or self.seed < 0 or not np.isfinite(self.min_mass) or self.pixels > 4096:
@@ -94,8 +104,9 @@ class ObserveConfig:
 
     def scene(self, header: Particles) -> Scene:
         """The circumstances in which the clusters of this snapshot are seen."""
-        redshift = header.redshift if self.redshift < 0 else self.redshift
-        return Scene(header.scale_factor, header.cosmology, redshift, self.hydrogen_column)
+        redshift = None if self.redshift < 0 else self.redshift
+        table = _table(self.emissivity) if self.emissivity else None
+        return Scene.of(header, redshift, self.hydrogen_column, table, self.metallicity)
 
     def pixel_in(self, header: Particles, r200c_mpc: float = np.nan) -> float:
         """Side of a pixel, proper [kpc], for a cluster of this R200c, proper [Mpc].
@@ -120,6 +131,11 @@ class ObserveConfig:
         if self.directions == "spread":
             return spread_rotations(SPREAD)
         return random_rotations(count, np.random.default_rng([self.seed, cluster]))
+
+
+@functools.lru_cache(maxsize=2)
+def _table(path: str) -> EmissivityTable:
+    return read_table(path)
 
 
 @dataclass(frozen=True)

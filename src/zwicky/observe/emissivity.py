@@ -5,6 +5,7 @@
     l     = c_ff T^(1/2) n_e sum_i g(gamma_i^2) Z_i^2 n_i,   gamma_i^2 = Z_i^2 Ry / kT        (Hsu et al. 2025, eq. 6)
     L     = l m / rho,   n_H = X rho / m_p,   n_He = (1 - X) rho / (4 m_p)
     L(E1, E2) = int dE dL/dE exp(-N_H sigma(E / (1 + z)))  from E1 (1 + z) to E2 (1 + z),   g -> g(u, gamma^2) e^-u du
+    N(E1, E2) = the same of dL/dE / E: photons, E being their energy where they are emitted
 
 g is the exact non-relativistic free-free Gaunt factor, averaged over frequency or at a photon energy of u kT (Karzas &
 Latter 1961; van Hoof et al. 2014). A luminosity here is bremsstrahlung alone: no lines, no metals, no electron-electron
@@ -100,25 +101,31 @@ def band_luminosity(
     band_kev: tuple[float, float],
     redshift: float = 0.0,
     hydrogen_column: float = 0.0,
+    photons: bool = False,
 ) -> NDArray[np.float64]:
-    """Free-free luminosity of each particle in a band, less what is absorbed on the way [erg s^-1].
+    """Free-free luminosity of each particle in a band, less what is absorbed on the way [erg s^-1], or photons [s^-1].
 
     Args:
         mass, density, temperature: as for `free_free_luminosity`.
         band_kev: of the observer; the gas emits it at (1 + redshift) times these energies.
         redshift: of the cluster.
         hydrogen_column: of the Milky Way [cm^-2].
+        photons: count photons, each of the energy at which it is emitted, in the place of erg.
     """
-    table = _band_table(band_kev, redshift, hydrogen_column)
+    table = _band_table(band_kev, redshift, hydrogen_column, photons)
     log_T = np.log(np.maximum(np.asarray(temperature, dtype=float), 1.0))
     return _bremsstrahlung(mass, density, temperature, np.interp(log_T, LOG_T, table, left=0.0))
 
 
 @functools.lru_cache(maxsize=16)
-def _band_table(band_kev: tuple[float, float], redshift: float, hydrogen_column: float) -> NDArray[np.float64]:
-    """Sum over ions of Z^2 n_i per nucleon times int g e^-u exp(-N_H sigma) du, at LOG_T."""
+def _band_table(
+    band_kev: tuple[float, float], redshift: float, hydrogen_column: float, photons: bool
+) -> NDArray[np.float64]:
+    """Sum over ions of Z^2 n_i per nucleon times int g e^-u exp(-N_H sigma) du, over E [erg] for photons, at LOG_T."""
     energy = np.geomspace(*band_kev, BAND_POINTS)  # as observed [keV]
     passed = np.exp(-hydrogen_column * photoelectric_cross_section(energy))
+    if photons:
+        passed /= energy * ((1 + redshift) * KEV)
     kT = np.exp(LOG_T)[:, None] * (K_B / KEV)
     u = energy * (1 + redshift) / kT
     total = np.zeros(len(LOG_T))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -26,6 +27,7 @@ from zwicky.kernels.threads import share_out
 from zwicky.observe.channels import channel, known_channels
 from zwicky.observe.project import project
 from zwicky.observe.scene import Scene, Weight
+from zwicky.observe.tables import EmissivityTable, read_table
 from zwicky.simulate.state import Particles, Species
 
 K_NEIGHBOURS = 64
@@ -43,7 +45,8 @@ class Cube:
         depth_kpc: of the line of sight through it, proper [kpc]; None for as deep as a map is wide.
         scene: what the channels need to know.
         dark_matter, gas, stars: positions relative to the centre and support radii proper [kpc], density proper
-            [Msun / Mpc^3], velocities [km/s], masses [Msun], temperature [K]; None where the snapshot has none.
+            [Msun / Mpc^3], velocities [km/s], masses [Msun], temperature [K], metallicity [Zsun]; None where the
+            snapshot has none.
     """
 
     side_kpc: float
@@ -64,6 +67,8 @@ def observe(
     depth_kpc: float | None = None,
     redshift: float | None = None,
     hydrogen_column: float = 0.0,
+    emissivity: EmissivityTable | str | Path | None = None,
+    metallicity: float = 0.3,
 ) -> dict[str, u.Quantity]:
     """Maps of one halo, {channel: (pixels, pixels) with its unit}, index [y, x], centred on the halo.
 
@@ -77,12 +82,17 @@ def observe(
         depth_kpc: of the line of sight, proper [kpc]; None for as deep as the map is wide.
         redshift: at which the halo is seen, for bands and lensing; None for that of the snapshot.
         hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
+        emissivity: a table with lines and metals for X-ray bands, or its file; None for free-free emission alone.
+        metallicity: of gas whose own the snapshot does not tell, in the solar unit of the table.
 
     Raises:
         ValueError: a channel is unknown or lacks its input, or the cube does not fit into the box.
+        UserError: the file of emissivities cannot be used.
     """
     known_channels(channels)
-    cube = cut_cube(particles, halo_centre(halo), pixels * pixel_kpc, depth_kpc, redshift, hydrogen_column)
+    table = read_table(emissivity) if isinstance(emissivity, str | Path) else emissivity
+    scene = Scene.of(particles, redshift, hydrogen_column, table, metallicity)
+    cube = cut_cube(particles, halo_centre(halo), pixels * pixel_kpc, depth_kpc, scene)
     maps = render(cube, channels, rotation, pixels, pixel_kpc)
     return {name: u.Quantity(image, channel(name).unit) for name, image in maps.items()}
 
@@ -125,8 +135,7 @@ def cut_cube(
     centre: ArrayLike,
     side_kpc: float,
     depth_kpc: float | None = None,
-    redshift: float | None = None,
-    hydrogen_column: float = 0.0,
+    scene: Scene | None = None,
 ) -> Cube:
     """The particles that a cube of side_kpc around centre can hold at any rotation.
 
@@ -135,7 +144,7 @@ def cut_cube(
         centre: (3,) comoving [Mpc].
         side_kpc: side of the cube, proper [kpc].
         depth_kpc: its depth along the line of sight, if that differs, proper [kpc].
-        redshift, hydrogen_column: as for `observe`.
+        scene: the circumstances; None for the redshift of the snapshot and nothing in front of it.
 
     Raises:
         ValueError: the cube is larger than the box, or the centre is not three numbers.
@@ -148,11 +157,9 @@ def cut_cube(
         if not 0 < length <= particles.box * (1 + 1e-9):
             ours, whole = length * 1e3 * a, particles.box * 1e3 * a
             raise ValueError(f"a cube of {ours:g} kpc does not fit into the box of {whole:g} kpc (proper).")
-    scene = Scene(a, particles.cosmology, particles.redshift if redshift is None else redshift, hydrogen_column)
     there = (s if s is not None and len(s) else None for s in (getattr(particles, kind) for kind in KINDS))
-    return Cube(
-        side_kpc, depth_kpc, scene, *(s and _cut_species(s, centre, side, depth, particles.box, a) for s in there)
-    )
+    cut = (s and _cut_species(s, centre, side, depth, particles.box, a) for s in there)
+    return Cube(side_kpc, depth_kpc, scene or Scene.of(particles), *cut)
 
 
 def reach_of_cube(side: float, depth: float | None = None) -> float:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from astropy.cosmology import LambdaCDM
 from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
-from zwicky.simulate.state import Species
+from zwicky.observe.tables import EmissivityTable
+from zwicky.simulate.state import Particles, Species
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,16 @@ class Scene:
         cosmology: of the snapshot.
         redshift: at which the cluster is placed; a snapshot of one redshift may be seen at another.
         hydrogen_column: of the Milky Way, in front of it [cm^-2].
+        emissivity: of X-ray bands; None for free-free emission alone.
+        metallicity: of gas whose own is not known, in the solar unit of `emissivity`.
     """
 
     scale_factor: float
     cosmology: Cosmology
     redshift: float
     hydrogen_column: float = 0.0
+    emissivity: EmissivityTable | None = None
+    metallicity: float = 0.3
 
     def __post_init__(self) -> None:
         if not (0 <= self.redshift < 20 and 0 <= self.hydrogen_column < 1e25):
@@ -35,6 +41,14 @@ class Scene:
                 "a cluster is seen at a redshift from 0 to 20, through a column of hydrogen that is not negative, not "
                 f"{self.redshift:g} and {self.hydrogen_column:g} cm^-2."
             )
+        if not 0 <= self.metallicity < 100:
+            raise ValueError(f"the metallicity of gas must be from 0 to 100 Zsun, not {self.metallicity:g}.")
+
+    @classmethod
+    def of(cls, particles: Particles, redshift: float | None = None, *seen: Any) -> Scene:
+        """The scene of a snapshot, at its own redshift unless another is given; `seen` are the other arguments."""
+        z = particles.redshift if redshift is None else redshift
+        return cls(particles.scale_factor, particles.cosmology, z, *seen)
 
     @property
     def arcsec_per_kpc(self) -> float:

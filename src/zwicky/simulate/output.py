@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zwicky.io import atomic_path
 from zwicky.simulate.state import Particles, Species
-from zwicky.units import KPC, MPC, MSUN
+from zwicky.units import KPC, MPC, MSUN, Z_SOLAR
 
 SLAB = 1 << 22  # rows converted at a time, to hold no second copy of a column
 
@@ -28,6 +28,7 @@ _OURS = {  # data set: one of our units in CGS, and the power of a that makes it
     "Density": (MSUN / MPC**3, -3),
     "Temperature": (1.0, 0),
     "InternalEnergy": (1e10, 0),
+    "Metallicity": (Z_SOLAR, 0),
 }
 
 _STORED = {  # data set: (unit for people, to CGS, power of a, power of h)
@@ -37,6 +38,7 @@ _STORED = {  # data set: (unit for people, to CGS, power of a, power of h)
     "SmoothingLength": ("kpc/h", KPC, 1.0, -1.0),
     "Density": ("1e10 Msun/h / (kpc/h)^3", 1e10 * MSUN / KPC**3, -3.0, 2.0),
     "Temperature": ("K", 1.0, 0.0, 0.0),
+    "Metallicity": ("mass fraction", 1.0, 0.0, 0.0),
 }
 
 
@@ -91,6 +93,7 @@ def _write_species(group: h5py.Group, species: Species, a: float, h: float) -> N
     columns: dict[str, NDArray[np.floating] | None] = {
         "Coordinates": species.positions, "Velocities": species.velocities, "Masses": species.masses,
         "SmoothingLength": species.support_radius, "Density": species.density, "Temperature": species.temperature,
+        "Metallicity": species.metallicity,
     }
     for name, values in columns.items():
         if values is not None:

@@ -5,6 +5,7 @@ Names, units and powers of a and h are in `layout`. What a file does not hold is
 
     T = (gamma - 1) u mu m_p / k,   mu = 4 / (1 + 3 X + 4 X n_e / n_H)       from internal energies
     H = 2.5 (3 m / (4 pi rho))^(1/3)                                        gas cells, which have no kernel
+    Z = mass fraction of all metals / 0.0127                                the first column, where elements follow
 
 A snapshot in several files is read as one. With a centre and a radius only the particles around it are held in memory.
 """
@@ -26,11 +27,13 @@ from zwicky.io import DAMAGE, UserError, reason_of
 from zwicky.simulate.state import Particles, Species
 from zwicky.snapshots.files import all_files, first_file
 from zwicky.snapshots.layout import NAMES, Header, first_of, require_data
-from zwicky.units import K_B, M_PROTON, X_HYDROGEN
+from zwicky.units import K_B, M_PROTON, X_HYDROGEN, Z_SOLAR
 
 GAS, DARK_MATTER, STARS = (0,), (1, 2, 3), (4,)
 OPTIONAL_KINDS = (2, 3)  # tracers, if they have no places or masses
-HELD = {0: ("support_radius", "density", "temperature"), 1: ("support_radius",)}  # beside places and masses
+HELD = {  # beside places and masses
+    0: ("support_radius", "density", "temperature", "metallicity"), 1: ("support_radius",)
+}  # fmt: skip
 SLAB = 1 << 22  # rows read at a time
 CELL_SUPPORT = 2.5  # support radius of a gas cell over the radius of the sphere of its volume
 STAR_FORMING = ("cold", "cut", "keep")
@@ -223,7 +226,9 @@ class _Snapshot:
     def _column(self, data: h5py.Dataset, field: str, rows: Any) -> NDArray[Any]:
         """Rows of a field in our units, checked."""
         vector = field in ("positions", "velocities")
-        values = _take(data, rows, (3,) if vector else ()) * self.header.factor(field, data)
+        by_element = field == "metallicity" and data.ndim == 2 and data.shape[1] > 0
+        values = _take(data, rows, (3,) if vector else data.shape[1:] if by_element else ())
+        values = (values[:, 0] if by_element else values) * self.header.factor(field, data)
         if not np.isfinite(values).all():
             raise UserError(f"{data.name} in {data.file.filename} holds NaN or infinity.")
         if not vector and (values < 0).any():
@@ -262,6 +267,8 @@ class _Snapshot:
             if not (found["density"] > 0).all():
                 raise UserError(f"{group.name} in {group.file.filename} has cells of density zero.")
             found["support_radius"] = CELL_SUPPORT * np.cbrt(3 * found["masses"] / found["density"] / (4 * np.pi))
+        if "metallicity" in found and (found["metallicity"] > 1 / Z_SOLAR).any():
+            raise UserError(f"{group.name} in {group.file.filename} has more metals than gas.")
         subgrid = np.zeros(len(found["positions"]), bool)
         for name in ("StarFormationRate", "StarFormationRates", "DelayTime"):
             if name in group:

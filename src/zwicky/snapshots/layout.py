@@ -28,6 +28,7 @@ NAMES = {  # of each field, the first that is there counts
     "density": ("Density", "Densities"),
     "temperature": ("Temperature", "Temperatures"),
     "energy": ("InternalEnergy", "InternalEnergies"),
+    "metallicity": ("GFM_Metallicity", "Metallicity", "MetalMassFractions"),  # mass fraction of all metals
 }
 KINDS = {  # our data set of the same kind, and powers of the units of length, mass, velocity, of a and of h
     "positions": ("Coordinates", 1, 0, 0, 1, -1),
@@ -37,6 +38,7 @@ KINDS = {  # our data set of the same kind, and powers of the units of length, m
     "density": ("Density", -3, 1, 0, -3, 2),
     "temperature": ("Temperature", 0, 0, 0, 0, 0),
     "energy": ("InternalEnergy", 0, 0, 2, 0, 0),
+    "metallicity": ("Metallicity", 0, 0, 0, 0, 0),
 }
 ATTRIBUTES = (
     ("to_cgs", "a_scaling", "h_scaling"),

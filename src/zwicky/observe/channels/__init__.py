@@ -68,6 +68,12 @@ FAMILIES: dict[str, tuple[str, Callable[..., Channel]]] = {  # what to write: th
             name, "erg / (s cm2)", rf"$S_X$, {low:g}-{high:g} keV", GAS, band(low, high)
         ),
     ),
+    "xray_photons_<keV>-<keV>keV": (
+        rf"xray_photons_{NUMBER}-{NUMBER}keV",
+        lambda name, low, high: Channel(
+            name, "1 / (s cm2)", rf"$N_X$, {low:g}-{high:g} keV", GAS, band(low, high, photons=True)
+        ),
+    ),
     "sz_<GHz>GHz": (
         rf"sz_{NUMBER}GHz",
         lambda name, ghz: Channel(name, "uK", rf"$\Delta T_\mathrm{{SZ}}$, {ghz:g} GHz", GAS, brightness(ghz)),

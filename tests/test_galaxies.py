@@ -141,7 +141,7 @@ def test_centrals_are_at_the_centres_with_the_mass_and_the_scatter_of_the_relati
 
 
 def test_centrals_of_clusters_are_as_heavy_as_observed():
-    """Three-dimensional fit of the brightest galaxies, 10^12.15 (M500c / 10^14.5)^0.39 (Kravtsov et al. 2018), 0.2 dex."""
+    """10^12.15 (M500c / 10^14.5)^0.39, which Kravtsov et al. 2018 fit to brightest galaxies one by one; to 0.2 dex."""
     for m500c in (1e14, 3e14, 1e15):
         observed = 12.15 + 0.39 * (np.log10(m500c) - 14.5)
         assert np.log10(central_mass(halo_of(m500c)["m200c"])) == pytest.approx(observed, abs=0.2)

@@ -126,6 +126,45 @@ def test_depth_redshift_and_column_of_the_maps_are_those_of_the_configuration(pa
             replace(CONFIG, **wrong)
 
 
+GALAXIES = ("galaxies", "members_9.5")
+
+
+def test_galaxies_are_painted_the_same_whatever_was_read_and_in_whatever_order(pair, tmp_path, monkeypatch):
+    """Of one cluster only its surroundings are read; the simulation decides the galaxies, not what was done before."""
+    config = replace(CONFIG, channels=("gas", *GALAXIES), min_mass=6e14 * 0.9)
+    read, original = [], build.read_around
+    monkeypatch.setattr(build, "read_around", lambda *a: read.append(original(*a)) or read[-1])
+    near = open_maps(build_maps([pair], tmp_path / "near.h5", config))
+    assert len(read[0].gas) < BALLS * P
+    monkeypatch.setattr(build, "read_around", lambda path, *region: read_snapshot(path))
+    whole = open_maps(build_maps([pair], tmp_path / "whole.h5", config))
+    more = open_maps(build_maps([pair], tmp_path / "more.h5", replace(config, channels=("xray", *GALAXIES))))
+    twice = open_maps(build_maps([pair, pair], tmp_path / "twice.h5", config))
+    for channel in GALAXIES:
+        assert near.read(channel).sum() > 0
+        np.testing.assert_array_equal(near.read(channel), whole.read(channel))
+        np.testing.assert_array_equal(near.read(channel), more.read(channel))
+    per_map = [twice.read("members_9.5")[twice.cluster == c].sum((1, 2)).mean() for c in np.unique(twice.cluster)]
+    assert len(set(per_map)) > 1  # two simulations of the same matter have other galaxies
+    for c in np.unique(twice.cluster):
+        stars = twice.read("galaxies")[twice.cluster == c].sum((1, 2), dtype=float)
+        np.testing.assert_allclose(stars, stars[0], rtol=1e-5)  # a ball far from others, seen whole from every side
+
+
+def test_shear_is_made_of_what_is_read_around_the_maps(pair, tmp_path, monkeypatch):
+    config = replace(CONFIG, channels=("gas", "shear1_z1", "shear2_z1"), min_mass=6e14 * 0.9, redshift=0.3)
+    near = open_maps(build_maps([pair], tmp_path / "near.h5", config))
+    monkeypatch.setattr(build, "read_around", lambda path, *region: read_snapshot(path))
+    whole = open_maps(build_maps([pair], tmp_path / "whole.h5", config))
+    plain = open_maps(build_maps([pair], tmp_path / "plain.h5", replace(config, channels=("gas",))))
+    np.testing.assert_array_equal(near.read("gas"), plain.read("gas"))
+    for channel in config.channels:
+        np.testing.assert_array_equal(near.read(channel), whole.read(channel))
+    left, below = near.read("shear1_z1")[:, 7:9, 3], near.read("shear1_z1")[:, 3, 7:9]
+    assert (left < 0).all()
+    assert (below > 0).all()
+
+
 def test_another_seed_gives_other_sightlines(built, pair, tmp_path):
     other = open_maps(build_maps([pair, pair], tmp_path / "other.h5", replace(CONFIG, seed=6)))
     with h5py.File(built.path) as a, h5py.File(other.path) as b:

@@ -17,10 +17,11 @@ from astropy.table import Row, Table
 from numpy.typing import NDArray
 
 from zwicky.dataset.store import MapWriter
+from zwicky.galaxies import whole_halos_beyond
 from zwicky.halos import MASSES, RADII, halo_centres, read_halos
 from zwicky.io import UserError, atomic_path
-from zwicky.observe.channels import channel, known_channels
-from zwicky.observe.render import cut_cube, halo_centre, reach_of_cube, render
+from zwicky.observe.channels import channel, kinds_of, known_channels
+from zwicky.observe.render import cut_cube, halo_centre, reach_of_cube, render, side_of_cube, with_galaxies
 from zwicky.observe.sightlines import SPLITS, flat_in_log_mass, random_rotations, split_by_cluster
 from zwicky.simulate.state import Particles
 from zwicky.snapshots import read_around, read_header
@@ -42,7 +43,7 @@ class ObserveConfig:
         fractions: of the clusters (or simulations), for training, validation and test.
         hold_out: `cluster` deals clusters to the splits; `simulation` deals whole simulations, so that no matter around
             a held-out cluster was seen in training (a cluster is in the maps of its neighbours).
-        seed: of sightlines and splits.
+        seed: of sightlines and splits, and of galaxies painted on halos where a channel needs them.
     """
 
     channels: tuple[str, ...] = ("gas", "dark_matter", "compton_y", "xray")
@@ -74,6 +75,15 @@ class ObserveConfig:
     def depth_in(self, particles: Particles) -> float:
         """Depth of the line of sight in this snapshot, proper [kpc]."""
         return min(self.depth_kpc or self.pixels * self.pixel_kpc, particles.box * 1e3 * particles.scale_factor)
+
+    def side_in(self, particles: Particles) -> float:
+        """Side of the cubes that are cut out of this snapshot, proper [kpc]."""
+        return side_of_cube(self.channels, self.pixels * self.pixel_kpc, particles, self.seen_at)
+
+    @property
+    def seen_at(self) -> float | None:
+        """Redshift at which clusters are seen, None for that of the snapshot."""
+        return None if self.redshift < 0 else self.redshift
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,8 @@ def build_maps(
         for simulation, (snapshot, _) in enumerate(pairs):
             particles = _read_around(snapshot, catalogues[simulation], plan, simulation, config)
             attributes = _attributes(particles, config, attributes)
+            rng = np.random.default_rng([config.seed, simulation])
+            particles = with_galaxies(particles, catalogues[simulation], config.channels, rng)
             for cluster in np.flatnonzero(plan.simulation == simulation):
                 row = catalogues[simulation][int(plan.row[cluster])]
                 _observe_cluster(writer, particles, row, int(cluster), plan, config, columns)
@@ -133,7 +145,9 @@ def _read_around(
     centres = halo_centres(halos)[plan.row[(plan.simulation == simulation) & (plan.sightlines > 0)]]
     if not len(centres):
         return header
-    radius = reach_of_cube(config.pixels * config.pixel_kpc, config.depth_in(header)) / (1e3 * header.scale_factor)
+    radius = reach_of_cube(config.side_in(header), config.depth_in(header)) / (1e3 * header.scale_factor)
+    if "galaxies" in kinds_of(config.channels):
+        radius += whole_halos_beyond(halos, header.scale_factor)
     return read_around(snapshot, header, centres, radius)
 
 
@@ -179,9 +193,8 @@ def _observe_cluster(
     count = int(plan.sightlines[cluster])
     if count == 0:
         return
-    seen = None if config.redshift < 0 else config.redshift
-    side, depth = config.pixels * config.pixel_kpc, config.depth_in(particles)
-    cube = cut_cube(particles, halo_centre(halo), side, depth, seen, config.hydrogen_column)
+    side, depth = config.side_in(particles), config.depth_in(particles)
+    cube = cut_cube(particles, halo_centre(halo), side, depth, config.seen_at, config.hydrogen_column)
     rotations = random_rotations(count, np.random.default_rng([config.seed, cluster]))
     for rotation in rotations:
         writer.append(render(cube, config.channels, rotation, config.pixels, config.pixel_kpc), rotation)

@@ -5,7 +5,8 @@
     r'  = R r;   kept where |z'| <= side / 2;   map = project(r', H, weight) over [-side/2, side/2]^2
 
 A cube keeps every particle of the sphere around it, so that one cube serves any number of rotations. Particles whose
-kernel the snapshot does not know get a support radius that holds K_NEIGHBOURS of their kind.
+kernel the snapshot does not know get a support radius that holds K_NEIGHBOURS of their kind. Maps that are made of
+other maps have these made wider, as far as the cube goes, and are cut.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ from typing import Any
 import numba
 import numpy as np
 from astropy import units as u
-from astropy.table import Row
+from astropy.table import Row, Table
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from zwicky.galaxies import paint_galaxies
 from zwicky.kernels.threads import share_out
-from zwicky.observe.channels import channel, known_channels
+from zwicky.observe.channels import Channel, channel, kinds_of, known_channels, wide_enough
 from zwicky.observe.project import project
 from zwicky.observe.scene import Scene, Weight
 from zwicky.simulate.state import Particles, Species
 
 K_NEIGHBOURS = 64
 MARGIN = 0.2  # kernels that reach in from further outside the sphere than this fraction of the side are left out
-KINDS = ("dark_matter", "gas", "stars")
+KINDS = ("dark_matter", "gas", "stars", "galaxies")
 DEFAULT_CHANNELS = ("gas", "dark_matter", "compton_y", "xray")
 
 
@@ -42,8 +44,8 @@ class Cube:
         side_kpc: side of the largest cube that fits at any rotation, proper [kpc].
         depth_kpc: of the line of sight through it, proper [kpc]; None for as deep as a map is wide.
         scene: what the channels need to know.
-        dark_matter, gas, stars: positions relative to the centre and support radii proper [kpc], density proper
-            [Msun / Mpc^3], velocities [km/s], masses [Msun], temperature [K]; None where the snapshot has none.
+        dark_matter, gas, stars, galaxies: positions relative to the centre and support radii proper [kpc], density
+            proper [Msun / Mpc^3], velocities [km/s], masses [Msun], temperature [K]; None where the snapshot has none.
     """
 
     side_kpc: float
@@ -52,6 +54,7 @@ class Cube:
     dark_matter: Species | None
     gas: Species | None
     stars: Species | None
+    galaxies: Species | None = None
 
 
 def observe(
@@ -64,6 +67,8 @@ def observe(
     depth_kpc: float | None = None,
     redshift: float | None = None,
     hydrogen_column: float = 0.0,
+    halos: Table | None = None,
+    seed: int = 0,
 ) -> dict[str, u.Quantity]:
     """Maps of one halo, {channel: (pixels, pixels) with its unit}, index [y, x], centred on the halo.
 
@@ -77,12 +82,17 @@ def observe(
         depth_kpc: of the line of sight, proper [kpc]; None for as deep as the map is wide.
         redshift: at which the halo is seen, for bands and lensing; None for that of the snapshot.
         hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
+        halos: of the whole snapshot; on them galaxies are painted if a channel needs galaxies and the snapshot has
+            none. None for the table that `halo` is a row of. For many halos, paint once: `with_galaxies`.
+        seed: of these galaxies; the same for all halos of a snapshot, which are in each other's maps.
 
     Raises:
         ValueError: a channel is unknown or lacks its input, or the cube does not fit into the box.
     """
-    known_channels(channels)
-    cube = cut_cube(particles, halo_centre(halo), pixels * pixel_kpc, depth_kpc, redshift, hydrogen_column)
+    table, width = halo.table if halos is None and isinstance(halo, Row) else halos, pixels * pixel_kpc
+    particles = with_galaxies(particles, table, channels, np.random.default_rng(seed))
+    side = side_of_cube(channels, width, particles, redshift)
+    cube = cut_cube(particles, halo_centre(halo), side, depth_kpc or width, redshift, hydrogen_column)
     maps = render(cube, channels, rotation, pixels, pixel_kpc)
     return {name: u.Quantity(image, channel(name).unit) for name, image in maps.items()}
 
@@ -102,22 +112,28 @@ def render(
     wanted, R, width = known_channels(channels), _rotation(rotation), pixels * pixel_kpc
     if width > cube.side_kpc * (1 + 1e-9):
         raise ValueError(f"a map of {width:g} kpc is wider than the cube of {cube.side_kpc:g} kpc.")
-    maps, norms = ({c.name: np.zeros((pixels, pixels)) for c in wanted} for _ in range(2))
-    for kind in KINDS:
-        mine, species = [c for c in wanted if kind in c.species], getattr(cube, kind)
-        lonely = [c.name for c in mine if species is None and len(c.species) == 1]
-        if lonely:
-            what = kind.replace("_", " ")
-            raise ValueError(f"the channel {lonely[0]} needs {what}, which this snapshot does not have.")
-        if mine and species is not None:
-            weights = [(maps, c.name, c.weight) for c in mine] + [(norms, c.name, c.over) for c in mine if c.over]
-            images = _project_species(species, [w for _, _, w in weights], cube, R, width, pixels)
-            for (images_of, name, _), image in zip(weights, images, strict=True):
-                images_of[name] += image
-    for c in wanted:
-        if c.over:
-            maps[c.name] = np.divide(maps[c.name], norms[c.name], out=norms[c.name], where=norms[c.name] > 0)
-    return maps
+    maps = _projected_maps(cube, [c for c in wanted if c.derived is None], R, pixels, pixel_kpc)
+    maps |= _derived_maps(cube, [c for c in wanted if c.derived], R, pixels, pixel_kpc)
+    return {c.name: maps[c.name] for c in wanted}
+
+
+def with_galaxies(
+    particles: Particles, halos: Table | None, channels: Sequence[str], rng: np.random.Generator
+) -> Particles:
+    """The snapshot, with galaxies painted on its halos if a channel needs them and it has none.
+
+    Args:
+        halos: of the whole snapshot; None if they are not known, and then nothing is painted.
+    """
+    if halos is None or particles.galaxies is not None or "galaxies" not in kinds_of(channels):
+        return particles
+    return replace(particles, galaxies=paint_galaxies(particles, halos, rng))
+
+
+def side_of_cube(channels: Sequence[str], width_kpc: float, particles: Particles, redshift: float | None) -> float:
+    """Side of the cube for maps of this width, with what derived channels want beyond, cut at the box; proper [kpc]."""
+    widest = wide_enough(channels, width_kpc, scene_of(particles, redshift))
+    return max(width_kpc, min(widest, particles.box * 1e3 * particles.scale_factor))
 
 
 def cut_cube(
@@ -148,11 +164,17 @@ def cut_cube(
         if not 0 < length <= particles.box * (1 + 1e-9):
             ours, whole = length * 1e3 * a, particles.box * 1e3 * a
             raise ValueError(f"a cube of {ours:g} kpc does not fit into the box of {whole:g} kpc (proper).")
-    scene = Scene(a, particles.cosmology, particles.redshift if redshift is None else redshift, hydrogen_column)
+    scene = scene_of(particles, redshift, hydrogen_column)
     there = (s if s is not None and len(s) else None for s in (getattr(particles, kind) for kind in KINDS))
     return Cube(
         side_kpc, depth_kpc, scene, *(s and _cut_species(s, centre, side, depth, particles.box, a) for s in there)
     )
+
+
+def scene_of(particles: Particles, redshift: float | None = None, hydrogen_column: float = 0.0) -> Scene:
+    """The scene of a snapshot; arguments as for `observe`."""
+    seen = particles.redshift if redshift is None else redshift
+    return Scene(particles.scale_factor, particles.cosmology, seen, hydrogen_column)
 
 
 def reach_of_cube(side: float, depth: float | None = None) -> float:
@@ -177,6 +199,53 @@ def neighbour_radius(positions: NDArray[np.float64], largest: float, k: int = K_
         return np.full(len(positions), largest)
     distance, _ = cKDTree(positions).query(positions, k=[k + 1])  # the nearest is the point itself
     return np.minimum(distance[:, 0], largest)
+
+
+def _projected_maps(
+    cube: Cube, wanted: list[Channel], R: NDArray[np.float64], pixels: int, pixel_kpc: float
+) -> dict[str, NDArray[np.float64]]:
+    """Maps of channels that are sums over particles, or ratios of two sums."""
+    maps, norms = ({c.name: np.zeros((pixels, pixels)) for c in wanted} for _ in range(2))
+    for kind, points in itertools.product(KINDS, (False, True)):
+        mine, species = [c for c in wanted if kind in c.species and c.points == points], getattr(cube, kind)
+        lonely = [c.name for c in mine if species is None and len(c.species) == 1]
+        if lonely:
+            what = kind.replace("_", " ")
+            raise ValueError(f"the channel {lonely[0]} needs {what}, which this snapshot does not have.")
+        if mine and species is not None:
+            weights = [(maps, c.name, c.weight) for c in mine if c.weight]
+            weights += [(norms, c.name, c.over) for c in mine if c.over]
+            kernels = replace(species, support_radius=np.zeros(len(species))) if points else species
+            images = _project_species(kernels, [w for _, _, w in weights], cube, R, pixels * pixel_kpc, pixels)
+            for (images_of, name, _), image in zip(weights, images, strict=True):
+                images_of[name] += image
+    for c in wanted:
+        if c.over:
+            maps[c.name] = np.divide(maps[c.name], norms[c.name], out=norms[c.name], where=norms[c.name] > 0)
+    return maps
+
+
+def _derived_maps(
+    cube: Cube, wanted: list[Channel], R: NDArray[np.float64], pixels: int, pixel_kpc: float
+) -> dict[str, NDArray[np.float64]]:
+    """Maps of channels that are made of other maps; those that want the same margin share them."""
+    width = pixels * pixel_kpc
+    deep, maps = replace(cube, depth_kpc=cube.depth_kpc or width), {}
+    recipes = {c.name: c.derived for c in wanted if c.derived}
+    margins = {name: _margin(d.margin(width, cube.scene), cube, pixels, pixel_kpc) for name, d in recipes.items()}
+    for margin in sorted(set(margins.values())):
+        mine = {name: d for name, d in recipes.items() if margins[name] == margin}
+        wide = render(deep, [name for d in mine.values() for name in d.of], R, pixels + 2 * margin, pixel_kpc)
+        for name, recipe in mine.items():
+            image = recipe.make(wide, cube.scene, pixel_kpc)
+            maps[name] = image[margin : margin + pixels, margin : margin + pixels]
+    return maps
+
+
+def _margin(wanted_kpc: float, cube: Cube, pixels: int, pixel_kpc: float) -> int:
+    """Pixels on every side that hold a margin, as far as the cube goes."""
+    most = (cube.side_kpc / pixel_kpc - pixels) / 2
+    return max(0, min(int(np.ceil(wanted_kpc / pixel_kpc - 1e-9)), int(np.floor(most + 1e-9))))
 
 
 def _project_species(

@@ -14,6 +14,7 @@ from zwicky.dataset.build import ObserveConfig, build_maps
 from zwicky.dataset.store import open_maps
 from zwicky.halos import write_halos
 from zwicky.io import UserError
+from zwicky.observe.render import reach_of_cube
 from zwicky.simulate.output import write_snapshot
 from zwicky.simulate.state import Particles, Species
 from zwicky.snapshots import read_snapshot
@@ -132,10 +133,11 @@ GALAXIES = ("galaxies", "members_9.5")
 def test_galaxies_are_painted_the_same_whatever_was_read_and_in_whatever_order(pair, tmp_path, monkeypatch):
     """Of one cluster only its surroundings are read; the simulation decides the galaxies, not what was done before."""
     config = replace(CONFIG, channels=("gas", *GALAXIES), min_mass=6e14 * 0.9)
-    read, original = [], build.read_around
-    monkeypatch.setattr(build, "read_around", lambda *a: read.append(original(*a)) or read[-1])
+    read, radii, original = [], [], build.read_around
+    monkeypatch.setattr(build, "read_around", lambda *a: radii.append(a[3]) or read.append(original(*a)) or read[-1])
     near = open_maps(build_maps([pair], tmp_path / "near.h5", config))
     assert len(read[0].gas) < BALLS * P
+    assert radii == [pytest.approx(reach_of_cube(8.0) + 2 * 1.2)]  # whole halos, of which a galaxy may be in the map
     monkeypatch.setattr(build, "read_around", lambda path, *region: read_snapshot(path))
     whole = open_maps(build_maps([pair], tmp_path / "whole.h5", config))
     more = open_maps(build_maps([pair], tmp_path / "more.h5", replace(config, channels=("xray", *GALAXIES))))
@@ -153,10 +155,13 @@ def test_galaxies_are_painted_the_same_whatever_was_read_and_in_whatever_order(p
 
 def test_shear_is_made_of_what_is_read_around_the_maps(pair, tmp_path, monkeypatch):
     config = replace(CONFIG, channels=("gas", "shear1_z1", "shear2_z1"), min_mass=6e14 * 0.9, redshift=0.3)
+    radii, original = [], build.read_around
+    monkeypatch.setattr(build, "read_around", lambda *a: radii.append(a[3]) or original(*a))
     near = open_maps(build_maps([pair], tmp_path / "near.h5", config))
     monkeypatch.setattr(build, "read_around", lambda path, *region: read_snapshot(path))
     whole = open_maps(build_maps([pair], tmp_path / "whole.h5", config))
     plain = open_maps(build_maps([pair], tmp_path / "plain.h5", replace(config, channels=("gas",))))
+    assert radii == [pytest.approx(reach_of_cube(16.0, 8.0))]  # twice as wide, and as deep as ever
     np.testing.assert_array_equal(near.read("gas"), plain.read("gas"))
     for channel in config.channels:
         np.testing.assert_array_equal(near.read(channel), whole.read(channel))

@@ -135,6 +135,16 @@ def test_a_derived_channel_gets_wider_maps_as_far_as_the_box_allows(monkeypatch,
     np.testing.assert_allclose(maps["rim"].value, inside * 1e9)
 
 
+def test_a_derived_channel_is_as_deep_as_its_map_whatever_its_margin(monkeypatch):
+    """Of a cube without a depth of its own; the map is 4 Mpc wide, the one it is made of 8."""
+    monkeypatch.setitem(CHANNELS, "rim", rim(2000.0))
+    particles = snapshot()
+    particles.gas = species(np.array([[0, 0, 1.5], [0, 0, 3.0], [3.0, 0, 1.5]]), gas=True, H=0.05)
+    particles.gas.masses[:] = 1e9
+    maps = render(cut_cube(particles, CENTRE, 8000.0), ("rim",), None, 8, 500.0)
+    np.testing.assert_allclose(maps["rim"], 2e9)
+
+
 def test_derived_channels_do_not_change_the_others_and_may_be_nested(monkeypatch):
     monkeypatch.setitem(CHANNELS, "rim", rim(1000.0))
     nested = replace(rim(1000.0, of=("rim",)), name="nested")

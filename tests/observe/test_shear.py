@@ -85,6 +85,16 @@ def test_a_quarter_turn_changes_the_sign_of_both_components():
     np.testing.assert_allclose(mirrored, np.conj(g[:, ::-1]), atol=1e-9)
 
 
+@pytest.mark.parametrize("pixels", [32, 25])
+def test_noise_that_is_mirrored_or_turned_has_mirrored_or_turned_shear(pixels):
+    """To rounding, at all scales down to the pixel, where modes are their own opposites."""
+    kappa = np.random.default_rng(0).normal(size=(pixels, pixels))
+    gamma = shear(kappa)
+    np.testing.assert_allclose(shear(kappa[:, ::-1]), np.conj(gamma[:, ::-1]), atol=1e-12)
+    np.testing.assert_allclose(shear(np.rot90(kappa)), -np.rot90(gamma), atol=1e-12)
+    np.testing.assert_allclose(shear(kappa.T), -np.conj(gamma.T), atol=1e-12)
+
+
 def test_an_eighth_turn_changes_the_components_into_each_other():
     eighth = np.array([[1, -1, 0], [1, 1, 0], [0, 0, np.sqrt(2)]]) / np.sqrt(2)
     g, _ = seen(lump([1.55, 0, 0], [4e14]))

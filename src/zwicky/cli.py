@@ -206,7 +206,7 @@ def observe(
     pixels: Annotated[int, typer.Option(help="Pixels along a side.")] = 128,
     pixel_kpc: Annotated[float, typer.Option(help="Side of a pixel, proper [kpc].")] = 100.0,
     channels: Annotated[
-        str, typer.Option(help="Comma-separated, such as ksz, xray_0.5-2keV, sz_150GHz, convergence_z1.")
+        str, typer.Option(help="Comma-separated, as ksz, xray_0.5-2keV, sz_150GHz, shear1_z1, members_10.")
     ] = "gas,dark_matter,compton_y,xray",
     depth_kpc: Annotated[float, typer.Option(help="Of the line of sight, proper [kpc]; 0 for the width.")] = 0.0,
     redshift: Annotated[float, typer.Option(help="Where clusters are seen; negative for the snapshot's.")] = -1.0,

@@ -18,6 +18,7 @@ from zwicky.dataset.plan import ObserveConfig
 from zwicky.dataset.store import failed_clusters, open_maps
 from zwicky.halos import write_halos
 from zwicky.io import UserError
+from zwicky.observe.render import reach_of_cube
 from zwicky.observe.scene import Scene
 from zwicky.observe.tables import EmissivityTable, write_table
 from zwicky.simulate.output import write_snapshot
@@ -152,6 +153,49 @@ def test_a_table_of_emissivities_and_a_metallicity_reach_the_maps(pair, tmp_path
         replace(CONFIG, metallicity=-1.0)
     with pytest.raises(UserError, match="table of emissivities none does not exist"):
         replace(CONFIG, emissivity="none")
+
+
+GALAXIES = ("galaxies", "members_9.5")
+
+
+def test_galaxies_are_painted_the_same_whatever_was_read_and_in_whatever_order(pair, tmp_path, monkeypatch):
+    """Of one cluster only its surroundings are read; the simulation decides the galaxies, not what was done before."""
+    config = replace(CONFIG, channels=("gas", *GALAXIES), min_mass=6e14 * 0.9)
+    read, radii, original = [], [], build.read_around
+    monkeypatch.setattr(build, "read_around", lambda *a: radii.append(a[3]) or read.append(original(*a)) or read[-1])
+    near = open_maps(build_maps([pair], tmp_path / "near.h5", config))
+    assert len(read[0].gas) < BALLS * P
+    assert radii == [pytest.approx(reach_of_cube(8.0) + 2 * 1.2)]  # whole halos, of which a galaxy may be in the map
+    monkeypatch.setattr(build, "read_around", lambda path, *region: read_snapshot(path))
+    whole = open_maps(build_maps([pair], tmp_path / "whole.h5", config))
+    more = open_maps(build_maps([pair], tmp_path / "more.h5", replace(config, channels=("xray", *GALAXIES))))
+    twice = open_maps(build_maps([pair, pair], tmp_path / "twice.h5", config))
+    for channel in GALAXIES:
+        assert near.read(channel).sum() > 0
+        np.testing.assert_array_equal(near.read(channel), whole.read(channel))
+        np.testing.assert_array_equal(near.read(channel), more.read(channel))
+    per_map = [twice.read("members_9.5")[twice.cluster == c].sum((1, 2)).mean() for c in np.unique(twice.cluster)]
+    assert len(set(per_map)) > 1  # two simulations of the same matter have other galaxies
+    for c in np.unique(twice.cluster):
+        stars = twice.read("galaxies")[twice.cluster == c].sum((1, 2), dtype=float)
+        np.testing.assert_allclose(stars, stars[0], rtol=1e-5)  # a ball far from others, seen whole from every side
+
+
+def test_shear_is_made_of_what_is_read_around_the_maps(pair, tmp_path, monkeypatch):
+    config = replace(CONFIG, channels=("gas", "shear1_z1", "shear2_z1"), min_mass=6e14 * 0.9, redshift=0.3)
+    radii, original = [], build.read_around
+    monkeypatch.setattr(build, "read_around", lambda *a: radii.append(a[3]) or original(*a))
+    near = open_maps(build_maps([pair], tmp_path / "near.h5", config))
+    monkeypatch.setattr(build, "read_around", lambda path, *region: read_snapshot(path))
+    whole = open_maps(build_maps([pair], tmp_path / "whole.h5", config))
+    plain = open_maps(build_maps([pair], tmp_path / "plain.h5", replace(config, channels=("gas",))))
+    assert radii == [pytest.approx(reach_of_cube(16.0, 8.0))]  # twice as wide, and as deep as ever
+    np.testing.assert_array_equal(near.read("gas"), plain.read("gas"))
+    for channel in config.channels:
+        np.testing.assert_array_equal(near.read(channel), whole.read(channel))
+    left, below = near.read("shear1_z1")[:, 7:9, 3], near.read("shear1_z1")[:, 3, 7:9]
+    assert (left < 0).all()
+    assert (below > 0).all()
 
 
 def test_another_seed_gives_other_sightlines(built, pair, tmp_path):
@@ -315,10 +359,10 @@ def test_noise_depends_on_the_name_of_the_instrument_and_not_on_its_neighbours(p
 
 
 def test_instruments_need_an_angle(pair, tmp_path):
-    with pytest.raises(UserError, match="at redshift 0 a length has no angle"):
-        build_maps([pair], tmp_path / "m.h5", replace(CONFIG, instruments=("Planck-y",)))
-    with pytest.raises(ValueError, match="at redshift 0 a length has no angle"):
-        build_maps([pair], tmp_path / "m.h5", replace(CONFIG, pixel_arcsec=30.0))
+    for settings in ({"instruments": ("Planck-y",)}, {"pixel_arcsec": 30.0}):
+        with pytest.raises(ValueError, match="at redshift 0 a length has no angle"):
+            build_maps([pair], tmp_path / "m.h5", replace(CONFIG, **settings))
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_pixels_of_an_angle(pair, tmp_path):

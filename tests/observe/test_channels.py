@@ -5,7 +5,7 @@ import pytest
 from astropy import units as u
 
 from zwicky.cosmology import Cosmology
-from zwicky.observe.channels import CHANNELS, FAMILIES, channel, mean_column, temperature_decrement
+from zwicky.observe.channels import CHANNELS, FAMILIES, channel, kinds_of, mean_column, temperature_decrement
 from zwicky.observe.channels.lensing import critical_surface_density
 from zwicky.observe.emissivity import compton_y_weight, electron_number, free_free_luminosity
 from zwicky.observe.scene import Scene
@@ -13,7 +13,10 @@ from zwicky.simulate.state import Species
 from zwicky.units import KEV_IN_K
 
 SCENE = Scene(1.0, Cosmology(), 0.1)
-EXAMPLES = ("xray_0.5-2keV", "xray_photons_0.5-2keV", "sz_150GHz", "convergence_z1.0")  # one of each family
+EXAMPLES = (  # one of each family
+    "xray_0.5-2keV", "xray_photons_0.5-2keV", "sz_150GHz", "convergence_z1.0", "shear1_z1.0", "members_7.5", "light_r",
+    "galaxy_light_u",
+)  # fmt: skip
 
 
 def species(P=5):
@@ -30,7 +33,10 @@ def test_every_channel(name):
     assert c.name == name
     u.Unit(c.unit)
     assert c.label
-    assert set(c.species) <= {"gas", "dark_matter", "stars"}
+    assert set(c.species) <= {"gas", "dark_matter", "stars", "galaxies"}
+    assert (c.weight is None) == (c.species == ()) == (c.derived is not None)
+    for base in c.derived.of if c.derived else ():
+        assert channel(base).species
     gas = species()
     for weigh in (c.weight, c.over):
         if weigh:
@@ -42,7 +48,9 @@ def test_every_channel(name):
 
 def test_there_is_an_example_of_each_family():
     assert len(EXAMPLES) == len(FAMILIES)
-    for name in ("xray", "xray_2-0.5keV", "xray_photons_2-0.5keV", "sz_GHz", "xray_0.5-2kev"):
+    for name in (
+        "xray", "xray_2-0.5keV", "xray_photons_2-0.5keV", "sz_GHz", "xray_0.5-2kev", "light_y", "shear3_z1", "members_",
+    ):  # fmt: skip
         if name not in CHANNELS:
             with pytest.raises(ValueError, match=r"unknown channel|must be between"):
                 channel(name)
@@ -131,6 +139,33 @@ def test_missing_input_is_named(name, field):
     setattr(gas, field, None)
     with pytest.raises(ValueError, match=field):
         CHANNELS[name].weight(gas, SCENE)
+
+
+def test_members_are_those_above_the_mass():
+    galaxies = species()
+    galaxies.masses[:] = [1e9, 1e10, 10**10.5, 1e11, 1e12]
+    np.testing.assert_array_equal(channel("members_10.5").weight(galaxies, SCENE), [0, 0, 0, 1e6, 1e6])
+    assert channel("members_10").points
+
+
+def test_light_is_that_of_old_stars():
+    """M/L of a population of 10 Gyr and solar metallicity, Kroupa or Chabrier: 2 to 3 in r (Bell et al. 2003: 2.4).
+
+    Light and the colours of ellipticals agree: L_g / L_r = 10^(-0.4 [(g - r) - (g - r)_sun]), to 10%.
+    """
+    stars = species()
+    L = {b: channel(f"light_{b}").weight(stars, SCENE) for b in "ugriz"}
+    np.testing.assert_allclose(stars.masses / L["r"], 10 ** (-0.306 + 1.097 * 0.77 - 0.15))
+    for band in "ugriz":
+        np.testing.assert_array_equal(channel(f"galaxy_light_{band}").weight(stars, SCENE), L[band])
+    for blue, red, colour, sun in (("g", "r", 0.77, 0.46), ("r", "i", 0.39, 0.12), ("u", "g", 1.80, 1.28)):
+        np.testing.assert_allclose(L[blue] / L[red], 10 ** (-0.4 * (colour - sun)), rtol=0.1)
+
+
+def test_kinds_that_channels_need():
+    assert kinds_of(("gas", "compton_y")) == {"gas"}
+    assert kinds_of(("shear1_z1", "members_10")) == {"gas", "dark_matter", "stars", "galaxies"}
+    assert kinds_of(()) == set()
 
 
 def test_mean_column():

@@ -1,12 +1,14 @@
 """From snapshot to maps: nothing lost, the right units, the right way round."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.table import Table
 
 from zwicky.cosmology import Cosmology
-from zwicky.observe.channels import CHANNELS, Channel
+from zwicky.observe.channels import CHANNELS, Channel, Derived
 from zwicky.observe.render import cut_cube, neighbour_radius, observe, render
 from zwicky.observe.sightlines import cardinal_rotations, random_rotations
 from zwicky.simulate.state import Particles, Species
@@ -30,11 +32,12 @@ def species(offsets, gas, H=0.3):
 
 
 def snapshot(redshift=0.0, P=800, spread=2.0, seed=0):
-    """A ball of gas, of dark matter and of stars around the centre, within 3.5 Mpc comoving."""
+    """A ball of gas, of dark matter, of stars and of galaxies around the centre, within 3.5 Mpc comoving."""
     rng = np.random.default_rng(seed)
-    balls = [np.clip(rng.normal(0, spread, (P, 3)) * [1, 0.6, 0.3], -2, 2) for _ in range(3)]
-    dark, gas, stars = (species(ball, gas=i == 1) for i, ball in enumerate(balls))
-    return Particles(BOX, redshift, Cosmology(), dark, gas, stars=stars)
+    balls = [np.clip(rng.normal(0, spread, (P, 3)) * [1, 0.6, 0.3], -2, 2) for _ in range(4)]
+    dark, gas, stars, galaxies = (species(ball, gas=i == 1) for i, ball in enumerate(balls))
+    galaxies.support_radius = np.full(P, 0.3)
+    return Particles(BOX, redshift, Cosmology(), dark, gas, stars=stars, galaxies=galaxies)
 
 
 def test_units_and_shapes():
@@ -60,6 +63,99 @@ def test_mass_y_and_luminosity_are_conserved(redshift):
     assert maps["gas"].value.sum() * pixel**2 == pytest.approx(particles.gas.masses.sum(), rel=1e-10)
     assert maps["dark_matter"].value.sum() * pixel**2 == pytest.approx(particles.dark_matter.masses.sum(), rel=1e-10)
     np.testing.assert_allclose(maps["total"], maps["gas"] + maps["dark_matter"] + maps["stars"], rtol=1e-12)
+
+
+def test_galaxies_are_counted_where_they_are_and_their_mass_is_spread():
+    """One galaxy of a kernel of many pixels: its mass is in many, its number in one; it is not in the total."""
+    particles = snapshot()
+    particles.galaxies = species(np.array([[0.6, -1.1, 0.0], [0.1, 0.1, 0.0]]), gas=True, H=1.2)
+    particles.galaxies.masses[:] = [3e11, 1e10]
+    bare = replace(particles, galaxies=None)
+    names = ("galaxies", "members_11", "galaxy_light_r", "total", "convergence_z1.0")
+    maps = observe(particles, CENTRE, names, None, 16, 500.0, redshift=0.3)
+    assert np.argwhere(maps["members_11"].value > 0).tolist() == [[5, 9]]
+    assert (maps["members_11"].sum() * (500 * u.kpc) ** 2).to_value("") == pytest.approx(1)
+    assert (maps["galaxies"].value > 0).sum() > 20
+    assert maps["galaxies"].value.sum() * 500.0**2 == pytest.approx(3.1e11)
+    assert maps["galaxy_light_r"].unit == u.Unit("Lsun / kpc2")
+    for name in names[3:]:
+        np.testing.assert_array_equal(maps[name], observe(bare, CENTRE, names[3:], None, 16, 500.0, redshift=0.3)[name])
+
+
+def halos_of(*centres):
+    """A catalogue of halos of 5e14 Msun at these places."""
+    table = Table({axis: np.array(x) for axis, x in zip("xyz", np.transpose(centres), strict=True)})
+    for name, mass, radius in (("200m", 6e14, 2.2), ("200c", 5e14, 1.6)):
+        table[f"m{name}"], table[f"r{name}"] = mass, radius
+    table["fgas200m"] = 1 - 800 * 1.5e9 / 6e14  # so that the dark matter of the ball is all there is
+    return table
+
+
+def test_galaxies_are_painted_where_a_channel_needs_them():
+    """On the halo and on its neighbour; the same from every side and for every halo; others by another seed."""
+    particles, pixel = snapshot(), 470.0
+    particles.galaxies = None
+    halos = halos_of(CENTRE, (CENTRE + np.array([3e-3 * pixel, 0, 0])) % BOX, (CENTRE + 15) % BOX)
+
+    def count(halo, R=None, **options):
+        return observe(particles, halo, ("members_9",), R, 17, pixel, **options)["members_9"].value
+
+    seen = count(halos[0], seed=3)
+    assert seen[8, 11] > 0  # the central of the neighbour
+    assert particles.galaxies is None
+    np.testing.assert_array_equal(count(halos[0], np.diag([-1, 1, -1]), seed=3), seen[:, ::-1])
+    np.testing.assert_array_equal(count(CENTRE, halos=halos, seed=3), seen)
+    np.testing.assert_array_equal(count(halos[1], seed=3)[:, 2:10], seen[:, 5:13])
+    assert not np.array_equal(count(halos[0], seed=4), seen)
+    with pytest.raises(ValueError, match="channel galaxies needs galaxies, which this snapshot does not have"):
+        observe(particles, CENTRE, ("galaxies",))
+
+
+def rim(margin_kpc, of=("gas",)):
+    """A channel that is the sum of the map of gas, in every pixel, of all that it was given."""
+
+    def make(maps, scene, pixel_kpc):
+        (image,) = maps.values()
+        return np.full_like(image, image.sum() * pixel_kpc**2)
+
+    return Channel("rim", "Msun", "R", (), None, derived=Derived(of, make, lambda width, scene: margin_kpc))
+
+
+@pytest.mark.parametrize(("margin", "inside"), [(0.0, 2), (1000.0, 3), (1400.0, 3), (1e9, 4)])
+def test_a_derived_channel_gets_wider_maps_as_far_as_the_box_allows(monkeypatch, margin, inside):
+    """Matter beside the map is in the wide one up to its margin; matter behind the map's depth never is."""
+    monkeypatch.setitem(CHANNELS, "rim", rim(margin))
+    particles = snapshot()
+    offsets = [[3.0, 0, 0], [4.5, 0, 0], [0, 15.0, 0], [0, 0, 3.9], [4.9, 0, 4.5]]
+    particles.gas = species(np.array(offsets), gas=True, H=0.05)
+    particles.gas.masses[:] = 1e9
+    maps = observe(particles, CENTRE, ("gas", "rim"), None, 16, 500.0)
+    assert maps["rim"].shape == (16, 16)
+    assert maps["gas"].value.sum() * 500.0**2 == pytest.approx(2e9)
+    np.testing.assert_allclose(maps["rim"].value, inside * 1e9)
+
+
+def test_a_derived_channel_is_as_deep_as_its_map_whatever_its_margin(monkeypatch):
+    """Of a cube without a depth of its own; the map is 4 Mpc wide, the one it is made of 8."""
+    monkeypatch.setitem(CHANNELS, "rim", rim(2000.0))
+    particles = snapshot()
+    particles.gas = species(np.array([[0, 0, 1.5], [0, 0, 3.0], [3.0, 0, 1.5]]), gas=True, H=0.05)
+    particles.gas.masses[:] = 1e9
+    maps = render(cut_cube(particles, CENTRE, 8000.0), ("rim",), None, 8, 500.0)
+    np.testing.assert_allclose(maps["rim"], 2e9)
+
+
+def test_derived_channels_do_not_change_the_others_and_may_be_nested(monkeypatch):
+    monkeypatch.setitem(CHANNELS, "rim", rim(1000.0))
+    nested = replace(rim(1000.0, of=("rim",)), name="nested")
+    monkeypatch.setitem(CHANNELS, "nested", nested)
+    particles = snapshot()
+    particles.gas = species(np.array([[3.0, 0, 0], [5.5, 0, 0]]), gas=True, H=0.05)
+    particles.gas.masses[:] = 1e9
+    maps = observe(particles, CENTRE, ("nested", "gas"), None, 16, 500.0)
+    assert list(maps) == ["nested", "gas"]
+    np.testing.assert_array_equal(maps["gas"], observe(particles, CENTRE, ("gas",), None, 16, 500.0)["gas"])
+    np.testing.assert_allclose(maps["nested"].value, 2e9 * (20 * 500.0) ** 2)  # 5.5 Mpc is beyond one margin, not two
 
 
 def test_the_total_is_of_what_there_is():

@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from zwicky.dataset.plan import ObserveConfig, Plan, make_plan
 from zwicky.dataset.store import MapWriter
 from zwicky.dataset.workers import each
+from zwicky.galaxies import whole_halos_beyond
 from zwicky.halos import MASSES, RADII, halo_centres, read_halos
 from zwicky.io import UserError, atomic_path, require_writable
-from zwicky.observe.channels import channel
+from zwicky.observe.channels import channel, kinds_of
 from zwicky.observe.instrument import Exposure, instruments
-from zwicky.observe.render import Cube, cut_cube, reach_of_cube, render
+from zwicky.observe.render import Cube, cut_cube, reach_of_cube, render, side_of_cube, with_galaxies
 from zwicky.observe.sightlines import SPLITS
 from zwicky.observe.sky import cut
 from zwicky.simulate.state import Particles
@@ -47,12 +48,15 @@ class Job:
     """Clusters of one simulation to observe.
 
     Args:
-        snapshot: the file. clusters: (K,) their numbers. sightlines: (K,) how many of each.
+        snapshot, halos: the files. simulation: its number in the set.
+        clusters: (K,) their numbers. sightlines: (K,) how many of each.
         centres: (K, 3) comoving [Mpc]. r200c: (K,) proper [Mpc].
         folder: for the parts. config: what to observe.
     """
 
     snapshot: Path
+    halos: Path
+    simulation: int
     clusters: NDArray[np.int64]
     sightlines: NDArray[np.int64]
     centres: NDArray[np.float64]
@@ -123,13 +127,16 @@ def observe_clusters(job: Job) -> Iterator[tuple[int, str]]:
 
 
 def _around(job: Job, left: list[int]) -> Particles:
-    """What lies around some of the clusters of a job."""
-    header, config = read_header(job.snapshot), job.config
+    """What lies around some of the clusters of a job, with galaxies if a channel needs them."""
+    header, config, halos = read_header(job.snapshot), job.config, read_halos(job.halos)
     sizes = [job.r200c[k] for k in left if not config.field_r200 or job.r200c[k] > 0]
     widest = max((config.pixel_in(header, size) for size in sizes), default=config.pixel_kpc)
-    side = (config.pixels + 2 * _margin(config, header, widest)) * widest
-    reach = reach_of_cube(side, config.depth_in(header, widest)) / (1e3 * header.scale_factor)
-    return read_around(job.snapshot, header, job.centres[left], reach)
+    side, depth = _side(config, header, widest), config.depth_in(header, widest)
+    reach = reach_of_cube(side, depth) / (1e3 * header.scale_factor)
+    if "galaxies" in kinds_of(config.mapped):
+        reach += whole_halos_beyond(halos, header.scale_factor)
+    particles = read_around(job.snapshot, header, job.centres[left], reach)
+    return with_galaxies(particles, halos, config.mapped, np.random.default_rng([config.seed, job.simulation]))
 
 
 def _observe_cluster(job: Job, k: int, particles: Particles) -> tuple[int, str]:
@@ -155,7 +162,7 @@ def _views(
 ) -> list[tuple[dict[str, NDArray], dict[str, Exposure]]]:
     """Maps and images of a cluster from each side."""
     margin = _margin(config, particles, pixel_kpc)
-    side, depth = (config.pixels + 2 * margin) * pixel_kpc, config.depth_in(particles, pixel_kpc)
+    side, depth = _side(config, particles, pixel_kpc), config.depth_in(particles, pixel_kpc)
     cube = cut_cube(particles, centre, side, depth, config.scene(particles))
     return [_view(cube, rotation, margin, pixel_kpc, (config.seed, cluster, i), config)
             for i, rotation in enumerate(rotations)]  # fmt: skip
@@ -167,8 +174,7 @@ def _view(
 ) -> tuple[dict[str, NDArray], dict[str, Exposure]]:
     """Maps and images from one side; the noise of an instrument depends on the seed and its name alone."""
     telescopes = instruments(config.instruments)
-    names = dict.fromkeys([*config.channels, *(t.channel for t in telescopes.values())])
-    wide = render(cube, list(names), rotation, config.pixels + 2 * margin, pixel_kpc)
+    wide = render(cube, config.mapped, rotation, config.pixels + 2 * margin, pixel_kpc)
     exposures = {}
     for name, telescope in telescopes.items():
         pixel_arcsec = pixel_kpc * cube.scene.arcsec_per_kpc
@@ -190,6 +196,12 @@ def _margin(config: ObserveConfig, header: Particles, pixel_kpc: float) -> int:
     return max(0, min(wanted, room))
 
 
+def _side(config: ObserveConfig, header: Particles, pixel_kpc: float) -> float:
+    """Side of the cube that the maps of a cluster need, proper [kpc]."""
+    width = (config.pixels + 2 * _margin(config, header, pixel_kpc)) * pixel_kpc
+    return side_of_cube(config.mapped, width, header, config.scene(header))
+
+
 def _pixels(angle: float, pixel: float) -> int:
     return int(np.ceil(angle / pixel))
 
@@ -200,14 +212,14 @@ def _jobs(
 ) -> list[Job]:
     """Jobs of at most so many clusters."""
     jobs = []
-    for simulation, ((snapshot, _), halos) in enumerate(zip(pairs, catalogues, strict=True)):
+    for simulation, (pair, halos) in enumerate(zip(pairs, catalogues, strict=True)):
         clusters = plan.clusters(simulation)
         centres, r200c = halo_centres(halos), np.asarray(halos["r200c"], dtype=float)
         for start in range(0, len(clusters), most):
             chosen = clusters[start : start + most]
-            rows = plan.row[chosen]
+            rows, count = plan.row[chosen], plan.sightlines[chosen]
             jobs.append(
-                Job(Path(snapshot), chosen, plan.sightlines[chosen], centres[rows], r200c[rows], folder, config)
+                Job(Path(pair[0]), Path(pair[1]), simulation, chosen, count, centres[rows], r200c[rows], folder, config)
             )
     return jobs
 

@@ -50,7 +50,7 @@ class ObserveConfig:
         fractions: of the clusters (or simulations), for training, validation and test.
         hold_out: `cluster` deals clusters to the splits; `simulation` deals whole simulations, so that no matter around
             a held-out cluster was seen in training (a cluster is in the maps of its neighbours).
-        seed: of sightlines, splits and noise.
+        seed: of sightlines, splits, noise, and of galaxies painted on halos where a channel needs them.
         instruments: names of `observe/instruments.toml`, or files like it, whose images are added to the maps.
         pixel_arcsec: side of a pixel as an angle, instead of pixel_kpc; 0 for pixel_kpc.
         directions: `random` rotations, as many as per_bin and cap say; the three `cardinal` axes of every cluster; or
@@ -101,6 +101,12 @@ class ObserveConfig:
             raise ValueError("pixel_arcsec and field_r200 must be finite and not negative.")
         if self.pixel_arcsec and self.field_r200:
             raise ValueError("give pixel_arcsec or field_r200, not both.")
+
+    @property
+    def mapped(self) -> tuple[str, ...]:
+        """The channels, and those that the instruments need."""
+        needed = (telescope.channel for telescope in instruments(self.instruments).values())
+        return tuple(dict.fromkeys([*self.channels, *needed]))
 
     def scene(self, header: Particles) -> Scene:
         """The circumstances in which the clusters of this snapshot are seen."""

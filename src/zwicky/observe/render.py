@@ -5,7 +5,8 @@
     r'  = R r;   kept where |z'| <= side / 2;   map = project(r', H, weight) over [-side/2, side/2]^2
 
 A cube keeps every particle of the sphere around it, so that one cube serves any number of rotations. Particles whose
-kernel the snapshot does not know get a support radius that holds K_NEIGHBOURS of their kind.
+kernel the snapshot does not know get a support radius that holds K_NEIGHBOURS of their kind. Maps that are made of
+other maps have these made wider, as far as the cube goes, and are cut.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from typing import Any
 import numba
 import numpy as np
 from astropy import units as u
-from astropy.table import Row
+from astropy.table import Row, Table
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from zwicky.galaxies import paint_galaxies
 from zwicky.kernels.threads import share_out
-from zwicky.observe.channels import channel, known_channels
+from zwicky.observe.channels import Channel, channel, kinds_of, known_channels, wide_enough
 from zwicky.observe.project import project
 from zwicky.observe.scene import Scene, Weight
 from zwicky.observe.tables import EmissivityTable, read_table
@@ -32,7 +34,7 @@ from zwicky.simulate.state import Particles, Species
 
 K_NEIGHBOURS = 64
 MARGIN = 0.2  # kernels that reach in from further outside the sphere than this fraction of the side are left out
-KINDS = ("dark_matter", "gas", "stars")
+KINDS = ("dark_matter", "gas", "stars", "galaxies")
 DEFAULT_CHANNELS = ("gas", "dark_matter", "compton_y", "xray")
 
 
@@ -44,8 +46,8 @@ class Cube:
         side_kpc: side of the largest cube that fits at any rotation, proper [kpc].
         depth_kpc: of the line of sight through it, proper [kpc]; None for as deep as a map is wide.
         scene: what the channels need to know.
-        dark_matter, gas, stars: positions relative to the centre and support radii proper [kpc], density proper
-            [Msun / Mpc^3], velocities [km/s], masses [Msun], temperature [K], metallicity [Zsun]; None where the
+        dark_matter, gas, stars, galaxies: positions relative to the centre and support radii proper [kpc], density
+            proper [Msun / Mpc^3], velocities [km/s], masses [Msun], temperature [K], metallicity [Zsun]; None where the
             snapshot has none.
     """
 
@@ -55,6 +57,7 @@ class Cube:
     dark_matter: Species | None
     gas: Species | None
     stars: Species | None
+    galaxies: Species | None = None
 
 
 def observe(
@@ -69,6 +72,8 @@ def observe(
     hydrogen_column: float = 0.0,
     emissivity: EmissivityTable | str | Path | None = None,
     metallicity: float = 0.3,
+    halos: Table | None = None,
+    seed: int = 0,
 ) -> dict[str, u.Quantity]:
     """Maps of one halo, {channel: (pixels, pixels) with its unit}, index [y, x], centred on the halo.
 
@@ -84,15 +89,20 @@ def observe(
         hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
         emissivity: a table with lines and metals for X-ray bands, or its file; None for free-free emission alone.
         metallicity: of gas whose own the snapshot does not tell, in the solar unit of the table.
+        halos: of the whole snapshot; on them galaxies are painted if a channel needs galaxies and the snapshot has
+            none. None for the table that `halo` is a row of. For many halos, paint once: `with_galaxies`.
+        seed: of these galaxies; the same for all halos of a snapshot, which are in each other's maps.
 
     Raises:
         ValueError: a channel is unknown or lacks its input, or the cube does not fit into the box.
         UserError: the file of emissivities cannot be used.
     """
-    known_channels(channels)
     table = read_table(emissivity) if isinstance(emissivity, str | Path) else emissivity
     scene = Scene.of(particles, redshift, hydrogen_column, table, metallicity)
-    cube = cut_cube(particles, halo_centre(halo), pixels * pixel_kpc, depth_kpc, scene)
+    halos, width = halo.table if halos is None and isinstance(halo, Row) else halos, pixels * pixel_kpc
+    particles = with_galaxies(particles, halos, channels, np.random.default_rng(seed))
+    side = side_of_cube(channels, width, particles, scene)
+    cube = cut_cube(particles, halo_centre(halo), side, depth_kpc or width, scene)
     maps = render(cube, channels, rotation, pixels, pixel_kpc)
     return {name: u.Quantity(image, channel(name).unit) for name, image in maps.items()}
 
@@ -112,22 +122,28 @@ def render(
     wanted, R, width = known_channels(channels), _rotation(rotation), pixels * pixel_kpc
     if width > cube.side_kpc * (1 + 1e-9):
         raise ValueError(f"a map of {width:g} kpc is wider than the cube of {cube.side_kpc:g} kpc.")
-    maps, norms = ({c.name: np.zeros((pixels, pixels)) for c in wanted} for _ in range(2))
-    for kind in KINDS:
-        mine, species = [c for c in wanted if kind in c.species], getattr(cube, kind)
-        lonely = [c.name for c in mine if species is None and len(c.species) == 1]
-        if lonely:
-            what = kind.replace("_", " ")
-            raise ValueError(f"the channel {lonely[0]} needs {what}, which this snapshot does not have.")
-        if mine and species is not None:
-            weights = [(maps, c.name, c.weight) for c in mine] + [(norms, c.name, c.over) for c in mine if c.over]
-            images = _project_species(species, [w for _, _, w in weights], cube, R, width, pixels)
-            for (images_of, name, _), image in zip(weights, images, strict=True):
-                images_of[name] += image
-    for c in wanted:
-        if c.over:
-            maps[c.name] = np.divide(maps[c.name], norms[c.name], out=norms[c.name], where=norms[c.name] > 0)
-    return maps
+    maps = _projected_maps(cube, [c for c in wanted if c.derived is None], R, pixels, pixel_kpc)
+    maps |= _derived_maps(cube, [c for c in wanted if c.derived], R, pixels, pixel_kpc)
+    return {c.name: maps[c.name] for c in wanted}
+
+
+def with_galaxies(
+    particles: Particles, halos: Table | None, channels: Sequence[str], rng: np.random.Generator
+) -> Particles:
+    """The snapshot, with galaxies painted on its halos if a channel needs them and it has none.
+
+    Args:
+        halos: of the whole snapshot; None if they are not known, and then nothing is painted.
+    """
+    if halos is None or particles.galaxies is not None or "galaxies" not in kinds_of(channels):
+        return particles
+    return replace(particles, galaxies=paint_galaxies(particles, halos, rng))
+
+
+def side_of_cube(channels: Sequence[str], width_kpc: float, particles: Particles, scene: Scene) -> float:
+    """Side of the cube for maps of this width, with what derived channels want beyond, cut at the box; proper [kpc]."""
+    widest = wide_enough(channels, width_kpc, scene)
+    return max(width_kpc, min(widest, particles.box * 1e3 * particles.scale_factor))
 
 
 def cut_cube(
@@ -184,6 +200,53 @@ def neighbour_radius(positions: NDArray[np.float64], largest: float, k: int = K_
         return np.full(len(positions), largest)
     distance, _ = cKDTree(positions).query(positions, k=[k + 1])  # the nearest is the point itself
     return np.minimum(distance[:, 0], largest)
+
+
+def _projected_maps(
+    cube: Cube, wanted: list[Channel], R: NDArray[np.float64], pixels: int, pixel_kpc: float
+) -> dict[str, NDArray[np.float64]]:
+    """Maps of channels that are sums over particles, or ratios of two sums."""
+    maps, norms = ({c.name: np.zeros((pixels, pixels)) for c in wanted} for _ in range(2))
+    for kind, points in itertools.product(KINDS, (False, True)):
+        mine, species = [c for c in wanted if kind in c.species and c.points == points], getattr(cube, kind)
+        lonely = [c.name for c in mine if species is None and len(c.species) == 1]
+        if lonely:
+            what = kind.replace("_", " ")
+            raise ValueError(f"the channel {lonely[0]} needs {what}, which this snapshot does not have.")
+        if mine and species is not None:
+            weights = [(maps, c.name, c.weight) for c in mine if c.weight]
+            weights += [(norms, c.name, c.over) for c in mine if c.over]
+            kernels = replace(species, support_radius=np.zeros(len(species))) if points else species
+            images = _project_species(kernels, [w for _, _, w in weights], cube, R, pixels * pixel_kpc, pixels)
+            for (images_of, name, _), image in zip(weights, images, strict=True):
+                images_of[name] += image
+    for c in wanted:
+        if c.over:
+            maps[c.name] = np.divide(maps[c.name], norms[c.name], out=norms[c.name], where=norms[c.name] > 0)
+    return maps
+
+
+def _derived_maps(
+    cube: Cube, wanted: list[Channel], R: NDArray[np.float64], pixels: int, pixel_kpc: float
+) -> dict[str, NDArray[np.float64]]:
+    """Maps of channels that are made of other maps; those that want the same margin share them."""
+    width = pixels * pixel_kpc
+    deep, maps = replace(cube, depth_kpc=cube.depth_kpc or width), {}
+    recipes = {c.name: c.derived for c in wanted if c.derived}
+    margins = {name: _margin(d.margin(width, cube.scene), cube, pixels, pixel_kpc) for name, d in recipes.items()}
+    for margin in sorted(set(margins.values())):
+        mine = {name: d for name, d in recipes.items() if margins[name] == margin}
+        wide = render(deep, [name for d in mine.values() for name in d.of], R, pixels + 2 * margin, pixel_kpc)
+        for name, recipe in mine.items():
+            image = recipe.make(wide, cube.scene, pixel_kpc)
+            maps[name] = image[margin : margin + pixels, margin : margin + pixels]
+    return maps
+
+
+def _margin(wanted_kpc: float, cube: Cube, pixels: int, pixel_kpc: float) -> int:
+    """Pixels on every side that hold a margin, as far as the cube goes."""
+    most = (cube.side_kpc / pixel_kpc - pixels) / 2
+    return max(0, min(int(np.ceil(wanted_kpc / pixel_kpc - 1e-9)), int(np.floor(most + 1e-9))))
 
 
 def _project_species(

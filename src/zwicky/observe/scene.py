@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,3 +73,20 @@ class Scene:
 
 
 Weight = Callable[[Species, Scene], NDArray[np.float64]]  # what each particle adds to a map, times an area
+Maps = Mapping[str, NDArray[np.float64]]  # by channel, (Y, X) each
+
+
+@dataclass(frozen=True)
+class Derived:
+    """How a map is made of other maps, which may have to be wider than it.
+
+    Args:
+        of: names of the channels that it is made of, which may be derived themselves.
+        make: of (their maps, the scene, side of a pixel [kpc]), the map on the same pixels.
+        margin: of (width of the map that is wanted [kpc], the scene), by how much these maps must reach over it on
+            every side [kpc]. They are cut at the box: `make` may be given less, and none at all.
+    """
+
+    of: tuple[str, ...]
+    make: Callable[[Maps, Scene, float], NDArray[np.float64]]
+    margin: Callable[[float, Scene], float]

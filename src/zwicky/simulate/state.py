@@ -56,6 +56,8 @@ class Particles:
         dark_matter, gas: the two species of every simulation of ours.
         origin: where it came from (file, preset, seed), kept in every artefact made from it.
         stars: None where there are none.
+        galaxies: each with its stellar mass, of a catalogue or painted on halos (`zwicky.galaxies`); None where
+            unknown. They are not matter beside the other species, and are not written.
     """
 
     box: float
@@ -65,6 +67,7 @@ class Particles:
     gas: Species
     origin: dict[str, str] = field(default_factory=dict)
     stars: Species | None = None
+    galaxies: Species | None = None
 
     @property
     def scale_factor(self) -> float:

@@ -9,7 +9,18 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from zwicky.cosmology import Cosmology
-from zwicky.images import Image, overlap, pixel_size, read_image, read_mask, regrid, regrid_wcs, same_grid, to_unit
+from zwicky.images import (
+    Image,
+    overlap,
+    pixel_size,
+    read_image,
+    read_mask,
+    regrid,
+    regrid_wcs,
+    same_grid,
+    to_unit,
+    write_image,
+)
 from zwicky.io import UserError
 
 KPC = 100.0
@@ -283,3 +294,54 @@ def test_a_compressed_file_cut_off(tmp_path, keep):
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     with pytest.raises(UserError, match="not a readable FITS file"):
         read_image(path, "it")
+
+
+def mock():
+    """An image with noise, a hole and a beam."""
+    rng = np.random.default_rng(0)
+    mask = np.ones((12, 12), bool)
+    mask[3, 4:6] = False
+    data = np.where(mask, rng.normal(size=(12, 12)), 0.0)
+    return Image(data, mask, "uK", None, "a", rng.uniform(1, 2, (12, 12)), 84.0)
+
+
+def test_noise_mask_and_beam_survive_a_file(tmp_path):
+    before = mock()
+    write_image(before, fits.Header({"OBJECT": "A"}), tmp_path / "a.fits")
+    after = read_image(tmp_path / "a.fits", "the image")
+    for name in ("data", "noise"):
+        np.testing.assert_allclose(getattr(after, name), getattr(before, name), rtol=1e-6)
+    np.testing.assert_array_equal(after.mask, before.mask)
+    assert (after.unit, after.fwhm_arcsec) == ("uK", pytest.approx(84.0))
+    other = np.ones((12, 12), bool)
+    assert read_image(tmp_path / "a.fits", "the image", other).mask.all()  # one that is given goes first
+
+
+def test_a_clean_image_has_no_extensions(tmp_path):
+    write_image(image(np.ones((8, 8)), "Msun / kpc2"), fits.Header(), tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits") as hdus:
+        assert [h.header["BUNIT"] for h in hdus] == ["solMass kpc-2"]
+    after = read_image(tmp_path / "a.fits", "the image")
+    assert after.noise is None
+    assert after.fwhm_arcsec == 0
+    assert to_unit(after, "gas", "Msun / kpc2", 0.1)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [("NOISE", np.ones((5, 5)), "as large as the image"), ("NOISE", np.zeros((12, 12)), "positive"),
+     ("NOISE", np.full((12, 12), np.nan), "positive"), ("MASK", np.ones((5, 5)), "must match"),
+     ("MASK", np.zeros((12, 12)), "no pixel")],
+)  # fmt: skip
+def test_extensions_that_do_not_fit(tmp_path, name, data, message):
+    hdus = fits.HDUList([fits.PrimaryHDU(np.ones((12, 12))), fits.ImageHDU(data, name=name)])
+    hdus.writeto(tmp_path / "a.fits")
+    with pytest.raises(UserError, match=message):
+        read_image(tmp_path / "a.fits", "the image")
+
+
+@pytest.mark.parametrize("value", ["wide", -0.1])
+def test_a_beam_that_makes_no_sense(tmp_path, value):
+    fits.PrimaryHDU(np.ones((8, 8)), fits.Header({"BMAJ": value})).writeto(tmp_path / "a.fits")
+    with pytest.raises(UserError, match="the beam of"):
+        read_image(tmp_path / "a.fits", "the image")

@@ -255,6 +255,47 @@ def observe(
 
 
 @app.command()
+def export(
+    maps: Annotated[Path, typer.Argument(help="A set of maps.")],
+    out_folder: Out,
+    rows: Annotated[str, typer.Option(help="Rows of the set, comma-separated.")] = "0",
+    ra: Annotated[float, typer.Option(help="Right ascension of the centre [deg].")] = 0.0,
+    dec: Annotated[float, typer.Option(help="Declination of the centre [deg].")] = 0.0,
+) -> None:
+    """Write rows of a set of maps as FITS images with sky coordinates, one file a channel or instrument.
+
+    Example: zwicky export run1/maps.h5 --rows 0,5 --ra 194.95 --dec 27.98 --out run1/fits
+    """
+    from zwicky.dataset.store import open_maps
+    from zwicky.export import export_rows
+
+    for path in export_rows(open_maps(maps), _integers(rows, "--rows"), out_folder, ra, dec):
+        out.print(f"{path}", highlight=False)
+
+
+@app.command()
+def card(
+    maps: Annotated[Path, typer.Argument(help="A set of maps.")],
+    out_file: Annotated[Path | None, typer.Option("--out", help="Where to write; else it is printed.")] = None,
+) -> None:
+    """Describe a set of maps: how it was made, what it holds, its statistics.
+
+    Example: zwicky card run1/maps.h5 --out run1/maps.md
+    """
+    from zwicky.dataset.card import data_card
+    from zwicky.dataset.store import open_maps
+    from zwicky.io import atomic_path, check_output
+
+    if out_file is None:
+        return out.print(data_card(open_maps(maps)), highlight=False, markup=False, soft_wrap=True)
+    check_output(out_file, [maps])
+    text = data_card(open_maps(maps))
+    with atomic_path(out_file) as part:
+        part.write_text(text)
+    out.print(f"{out_file}", highlight=False)
+
+
+@app.command()
 def train(
     maps: Annotated[Path, typer.Argument(help="A set of maps.")],
     out_folder: Out,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from zwicky.dataset.store import MapSet
 from zwicky.evaluate import figures
+from zwicky.headers import sky_header
 from zwicky.io import atomic_path, require_writable
 from zwicky.model import SHIPPED
 from zwicky.products import Posterior, aperture_mass
@@ -91,12 +92,7 @@ def write_observation(maps: MapSet, row: int, folder: str | Path) -> None:
 
 
 def _sky_header(maps: MapSet, row: int) -> fits.Header:
-    header = fits.Header()
-    for axis, (kind, value, step) in enumerate((("RA---TAN", 150.0, -1 / 60), ("DEC--TAN", 2.0, 1 / 60)), 1):
-        header[f"CTYPE{axis}"], header[f"CUNIT{axis}"] = kind, "deg"
-        header[f"CRPIX{axis}"], header[f"CRVAL{axis}"] = (maps.pixels + 1) / 2, value
-        header[f"CDELT{axis}"] = step
-    header["RADESYS"] = "ICRS"
+    header = sky_header(maps.pixels, 60.0, maps.pixel_kpc, 150.0, 2.0)
     header["COMMENT"] = "Simulated cluster: position and angular size are invented; the length of a pixel is PIXKPC."
     header["PIXKPC"] = (maps.pixel_kpc, "[kpc] side of a pixel, proper")
     header["REDSHIFT"] = (maps.redshift, "of the simulated snapshot")

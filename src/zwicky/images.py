@@ -7,6 +7,10 @@ half are unknown. With A the 1-D overlaps of the two grids, M the mask and I the
     I' = A_y (I M) A_x^T / (A_y M A_x^T).
 
 A square map keeps the centre of the image; sky coordinates are carried along.
+
+Clean, mock and real images share one layout: the first image of the file, the extensions NOISE (rms of what is
+independent from pixel to pixel, in the unit of the image) and MASK (0 where pixels are not known) where there are any,
+and the width of the beam as BMAJ, BMIN [deg] in the header.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
-from zwicky.io import UserError, require_file
+from zwicky.io import UserError, atomic_path, require_file
 
 LEAST_COVER = 0.5
 
@@ -39,6 +43,8 @@ class Image:
         unit: as in BUNIT, None where the header has none.
         wcs: celestial coordinates, None where the header has none.
         name: of the file.
+        noise: (Y, X) rms, in the same unit, None where the file tells none.
+        fwhm_arcsec: of the beam, 0 where the file tells none.
     """
 
     data: NDArray[np.float64]
@@ -46,6 +52,8 @@ class Image:
     unit: str | None
     wcs: WCS | None
     name: str
+    noise: NDArray[np.float64] | None = None
+    fwhm_arcsec: float = 0.0
 
 
 def read_image(path: str | Path, what: str, mask: NDArray[np.bool_] | None = None) -> Image:
@@ -53,13 +61,15 @@ def read_image(path: str | Path, what: str, mask: NDArray[np.bool_] | None = Non
 
     Args:
         what: what it is, for messages ("the SZ image").
-        mask: (Y, X), True where pixels may be used.
+        mask: (Y, X), True where pixels may be used; None for the extension MASK of the file, if it has one.
 
     Raises:
         UserError: the file is missing or damaged, holds no image, or has NaNs that no mask covers.
     """
     path = require_file(path, what)
-    data, header = _first_image(path, what)
+    data, header, extensions = _images(path, what)
+    if mask is None and "MASK" in extensions:
+        mask = extensions["MASK"] != 0
     if mask is None and not np.isfinite(data).all():
         raise UserError(f"{what} {path} has NaN pixels; give a mask image with --mask (0 where pixels are ignored).")
     known = np.ones(data.shape, bool) if mask is None else mask
@@ -70,28 +80,79 @@ def read_image(path: str | Path, what: str, mask: NDArray[np.bool_] | None = Non
     if not known.any():
         raise UserError(f"the mask leaves no pixel of {what} {path}.")
     unit = str(header["BUNIT"]).strip() if "BUNIT" in header else None
-    return Image(np.where(known, data, 0.0), known, unit, _celestial(header), path.name)
+    noise = extensions.get("NOISE")
+    if noise is not None and (noise.shape != data.shape or not (noise[known] > 0).all()):
+        raise UserError(f"the extension NOISE of {path} must be as large as the image and positive.")
+    return Image(np.where(known, data, 0.0), known, unit, _celestial(header), path.name, noise, _beam(header, path))
+
+
+def write_image(image: Image, header: fits.Header, path: str | Path) -> None:
+    """Write an image as FITS, whole or not at all; the header gives coordinates and whatever else is known.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    header = header.copy()
+    header["BUNIT"] = u.Unit(image.unit or "").to_string("fits") or "Compton y"
+    if image.fwhm_arcsec:
+        header["BMAJ"] = header["BMIN"] = (image.fwhm_arcsec / 3600, "[deg] full width of the beam at half maximum")
+        header["BPA"] = 0.0
+    hdus = fits.HDUList([fits.PrimaryHDU(image.data.astype(np.float32), header)])
+    if image.noise is not None:
+        hdus.append(fits.ImageHDU(image.noise.astype(np.float32), header, name="NOISE"))
+    if not image.mask.all():
+        hdus.append(fits.ImageHDU(image.mask.astype(np.uint8), _without(header, "BUNIT"), name="MASK"))
+    with atomic_path(path) as part:
+        hdus.writeto(part, overwrite=True)
+
+
+def _without(header: fits.Header, key: str) -> fits.Header:
+    header = header.copy()
+    del header[key]
+    return header
+
+
+def _beam(header: fits.Header, path: Path) -> float:
+    """Full width at half maximum [arcsec] by BMAJ and BMIN, 0 where they are missing."""
+    try:
+        major = float(header.get("BMAJ", 0.0))
+        minor = float(header.get("BMIN", major))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the beam of {path} (BMAJ, BMIN) is not a number.") from error
+    if not (0 <= minor < np.inf and 0 <= major < np.inf):
+        raise UserError(f"the beam of {path} (BMAJ, BMIN) cannot be {major:g} by {minor:g} deg.")
+    return float(3600 * np.sqrt(major * minor))
 
 
 def read_mask(path: str | Path) -> NDArray[np.bool_]:
     """A mask image: True where its value is not zero (and not NaN)."""
-    data, _ = _first_image(require_file(path, "the mask"), "the mask")
+    data, _, _ = _images(require_file(path, "the mask"), "the mask")
     return np.isfinite(data) & (data != 0)
 
 
-def _first_image(path: Path, what: str) -> tuple[NDArray[np.float64], fits.Header]:
+def _images(path: Path, what: str) -> tuple[NDArray[np.float64], fits.Header, dict[str, NDArray[np.float64]]]:
+    """The first image of a file, its header, and the images of the extensions NOISE and MASK."""
+    first, named = None, {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
             with fits.open(path) as hdus:
                 for hdu in hdus:
+                    if first is not None and hdu.name not in ("NOISE", "MASK"):
+                        continue
                     if hdu.is_image and hdu.header.get("NAXIS", 0) >= 2 and hdu.data is not None:
                         data = np.squeeze(hdu.data)
-                        if data.ndim == 2:
-                            return data.astype(np.float64), hdu.header.copy()
+                        if data.ndim != 2:
+                            continue
+                        if first is None:
+                            first = data.astype(np.float64), hdu.header.copy()
+                        else:
+                            named[hdu.name] = data.astype(np.float64)
     except (OSError, ValueError, TypeError, KeyError, fits.VerifyError) as error:
         raise UserError(f"{what} {path} is not a readable FITS file, or is cut off.") from error
-    raise UserError(f"{what} {path} holds no two-dimensional image.")
+    if first is None:
+        raise UserError(f"{what} {path} holds no two-dimensional image.")
+    return *first, named
 
 
 def _celestial(header: fits.Header) -> WCS | None:

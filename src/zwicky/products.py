@@ -19,6 +19,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from numpy.typing import ArrayLike, NDArray
 
+from zwicky.headers import offset_header, plain
 from zwicky.io import atomic_path
 from zwicky.version import __version__
 
@@ -192,14 +193,14 @@ class Posterior:
         header["PIXKPC"] = (self.pixel_kpc, "[kpc] side of a pixel, proper")
         header["NSAMPLES"] = (len(next(iter(self.samples.values()))), "number of posterior samples")
         for key, value in self.provenance.items():
-            header[key] = _ascii(value) if isinstance(value, str) else value
+            header[key] = plain(value) if isinstance(value, str) else value
         for text in self.warnings:
-            header["COMMENT"] = f"WARNING: {_ascii(text)}"
+            header["COMMENT"] = f"WARNING: {plain(text)}"
         return header
 
     def _image_header(self, axes: int) -> fits.Header:
         """Celestial axes (or offsets in kpc), then the channel, then the sample."""
-        header = self.wcs.to_header() if self.wcs is not None else _offset_header(self.pixels, self.pixel_kpc)
+        header = self.wcs.to_header() if self.wcs is not None else offset_header(self.pixels, self.pixel_kpc)
         header["WCSAXES"] = axes
         for axis, name in ((3, "CHANNEL"), (4, "SAMPLE"))[: axes - 2]:
             header[f"CTYPE{axis}"] = (name, "running number from 1")
@@ -209,19 +210,6 @@ class Posterior:
         for i, channel in enumerate(self.samples, 1):
             header[f"CHANNEL{i}"] = channel
         return header
-
-
-def _ascii(text: str) -> str:
-    """Text that a FITS header can hold."""
-    return text.encode("ascii", "backslashreplace").decode().replace("\n", " ")
-
-
-def _offset_header(pixels: int, pixel_kpc: float) -> fits.Header:
-    header = fits.Header({"WCSAXES": 2})
-    for axis, name in ((1, "XOFFSET"), (2, "YOFFSET")):
-        header[f"CTYPE{axis}"], header[f"CUNIT{axis}"] = name, "kpc"
-        header[f"CRPIX{axis}"], header[f"CRVAL{axis}"], header[f"CDELT{axis}"] = (pixels + 1) / 2, 0.0, pixel_kpc
-    return header
 
 
 def _stack(maps: dict[str, Array]) -> NDArray[np.float32]:

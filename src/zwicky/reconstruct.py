@@ -223,6 +223,8 @@ def reconstruct_files(
     for channel, image in images.items():
         data[channel], warning = to_unit(image, channel, model.config.units[channel], redshift)
         warnings += [warning] if warning else []
+        if image.noise is not None or image.fwhm_arcsec:
+            warnings.append(f"{image.name} has noise or a beam, and the model was trained on maps without")
     posterior = model.sample(
         data, redshift, size, masks={c: i.mask for c, i in images.items()}, wcs=first.wcs, **options
     )

@@ -9,8 +9,8 @@
 
 G is tabulated once per process and read by bilinear interpolation. The weights of one particle are then never
 negative, and their sum telescopes to 4 G(1,1) = 1 whatever the error of the table: mass is conserved to rounding.
-Mass that falls outside the map leaves it; nothing is renormalised. Kernels of many pixels go through the coarser grids of
-`levels`.
+Mass that falls outside the map leaves it; nothing is renormalised. Kernels of many pixels go through the coarser grids
+of `levels`.
 """
 
 from __future__ import annotations
@@ -77,15 +77,15 @@ def project(
         (pixels, pixels) or (C, pixels, pixels), weight per square length unit. Bit-identical for any number of threads.
 
     Raises:
-        ValueError: shapes disagree, numbers are not finite, a support radius is negative, the map has no size, or there
-            is no such device.
+        ValueError: shapes disagree, numbers are not finite, a support radius is negative, the map has no size, or the
+            device is another.
     """
     positions, support_radius, weights = (np.asarray(v, dtype=np.float64) for v in (positions, support_radius, weights))
     _check(positions, support_radius, weights, width, pixels)
     columns = np.ascontiguousarray(weights[:, None] if weights.ndim == 1 else weights)
-    on_device = _on_cpu if device == "cpu" else _on_cuda
     if device not in ("cpu", "cuda"):
         raise ValueError(f"the device must be cpu or cuda, not {device!r}.")
+    on_device = _on_cuda if device == "cuda" else _on_cpu
     total = on_device(positions, support_radius, columns, width, int(pixels))
     return total[0] if weights.ndim == 1 else total
 
@@ -97,8 +97,8 @@ def _on_cuda(
     """Maps (C, pixels, pixels) by the GPU."""
     from zwicky.observe import project_cuda
 
-    there = (torch.tensor(v, device=project_cuda.DEVICE) for v in (positions, support_radius, weights))
-    return project_cuda.project(*there, width, pixels).cpu().numpy()
+    x, H, w = (torch.tensor(v, device=project_cuda.DEVICE) for v in (positions, support_radius, weights))
+    return project_cuda.project(x, H, w, width, pixels).cpu().numpy()
 
 
 def _on_cpu(

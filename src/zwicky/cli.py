@@ -211,6 +211,7 @@ def observe(
     depth_kpc: Annotated[float, typer.Option(help="Of the line of sight, proper [kpc]; 0 for the width.")] = 0.0,
     redshift: Annotated[float, typer.Option(help="Where clusters are seen; negative for the snapshot's.")] = -1.0,
     hydrogen_column: Annotated[float, typer.Option(help="Of the Milky Way, for X-ray bands [cm^-2].")] = 0.0,
+    mesh: Annotated[bool, typer.Option("--mesh", help="See a mesh, as Hsu et al. 2025: X-rays too faint.")] = False,
     seed: Seed = 0,
     dry_run: DryRun = False,
 ) -> None:
@@ -227,7 +228,7 @@ def observe(
     with _user_errors():
         config = ObserveConfig(
             _names(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed, depth_kpc=depth_kpc,
-            redshift=redshift, hydrogen_column=hydrogen_column,
+            redshift=redshift, hydrogen_column=hydrogen_column, mesh=mesh,
         )
         if dry_run:
             return _show(config)

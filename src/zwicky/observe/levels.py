@@ -16,17 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 THRESHOLD = 16.0  # cells: 3e-5 rms of a map of 2048 x 2048; 12 gives 1e-4 and is a fifth faster
 LIMIT = 0.25
 GHOST = 4  # two cells of the stencil, and the ghosts of the level below are two more
-Deposit = Callable[[Any, float, int, int], Tensor]  # of which particles, cells per pixel, ghosts and cells of a side
+Array = Any  # of numpy on the CPU, where waiting threads of torch would cost more than they gain; else a tensor
+Deposit = Callable[[Any, float, int, int], Array]  # of which particles, cells per pixel, ghosts and cells of a side
 
 
-def choose_levels(places: Any, support_radius: Any, pixels: int) -> Any:
-    """Level of each particle, (P,) of whole numbers; numpy arrays or tensors.
+def choose_levels(places: Array, support_radius: Array, pixels: int) -> Array:
+    """Level of each particle, (P,) of whole numbers.
 
     A kernel that ends inside the map, in a cell that its last pixel cuts, stays below: the cell would take some of its
     mass out of the map.
@@ -35,18 +36,20 @@ def choose_levels(places: Any, support_radius: Any, pixels: int) -> Any:
         places: (P, 3) x, y and any z, in pixels from a corner of the map. support_radius: (P,) in pixels.
     """
     up = support_radius > THRESHOLD
-    level, ends = up * 0, (places[:, :2] + support_radius[:, None]) if up.any() else places
+    level = up * 0
     for step in range(1, pixels.bit_length() + 1):
         if not up.any():
             break
+        up = up & (support_radius > THRESHOLD * 2 ** (step - 1))
         whole = pixels >> step << step
-        cut = ((ends > whole) & (ends <= pixels)).any(1)
-        up = up & (support_radius > THRESHOLD * 2 ** (step - 1)) & ~cut
+        for axis in (0, 1) if whole < pixels else ():
+            end = places[:, axis] + support_radius
+            up = up & ~((end > whole) & (end <= pixels))
         level = level + up
     return level
 
 
-def cascade(deposit: Deposit, level: Any, pixels: int, weights: Any) -> Tensor:
+def cascade(deposit: Deposit, level: Array, pixels: int, weights: Array) -> Array:
     """Map (pixels, pixels, C) of all levels, in the unit of the weights.
 
     Args:
@@ -56,7 +59,7 @@ def cascade(deposit: Deposit, level: Any, pixels: int, weights: Any) -> Tensor:
     top = int(level.max()) if len(level) else 0
     if top == 0:
         return deposit(slice(None), 1.0, 0, pixels)
-    mixed, image = torch.as_tensor((weights < 0).any(0) & (weights > 0).any(0)), None
+    mixed, image = (weights < 0).any(0) & (weights > 0).any(0), None
     for step in range(top, -1, -1):
         ghost = GHOST if step else 0
         side = -(-pixels >> step) + 2 * ghost
@@ -65,24 +68,25 @@ def cascade(deposit: Deposit, level: Any, pixels: int, weights: Any) -> Tensor:
             begin = GHOST - ghost
             new += refine(image, mixed)[begin : begin + side, begin : begin + side]
         image = new
-    assert image is not None
     return image
 
 
-def refine(coarse: Tensor, mixed: Tensor) -> Tensor:
+def refine(coarse: Array, mixed: Array) -> Array:
     """Sums of cells half as wide, (2 n - 8, 2 n - 8, C): the outer two cells of coarse (n, n, C) are only looked at.
 
     Args:
         mixed: (C,) True where weights have both signs, so that there is no limit.
     """
-    return _split(_split(coarse, 0, mixed), 1, mixed)
+    return _split(_split(coarse, mixed).swapaxes(0, 1), mixed).swapaxes(0, 1)
 
 
-def _split(v: Tensor, axis: int, mixed: Tensor) -> Tensor:
-    """Both halves of every cell along an axis, from five neighbours."""
-    cells = v.shape[axis] - 4
-    before2, before, here, after, after2 = (v.narrow(axis, k, cells) for k in range(5))
-    d = (after - before).mul_(22 / 128).sub_((after2 - before2).mul_(3 / 128))
-    most = here.abs().mul_(LIMIT).masked_fill_(mixed, torch.inf)
-    d = torch.clamp(d, -most, most)
-    return torch.stack((here - d, here + d), axis + 1).flatten(axis, axis + 1).mul_(0.5)
+def _split(v: Array, mixed: Array) -> Array:
+    """Both halves of every cell along the first axis, from five neighbours."""
+    cells = len(v) - 4
+    before2, before, here, after, after2 = (v[k : k + cells] for k in range(5))
+    d = (after - before) * (22 / 128) - (after2 - before2) * (3 / 128)
+    most = abs(here) * LIMIT
+    most[..., mixed] = np.inf
+    d = d.clip(-most, most)
+    stack = torch.stack if isinstance(v, torch.Tensor) else np.stack
+    return 0.5 * stack((here - d, here + d), 1).reshape(2 * cells, *v.shape[1:])

@@ -22,7 +22,6 @@ import numba
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from zwicky.kernels.threads import share_out
 from zwicky.observe.levels import cascade, choose_levels
@@ -109,15 +108,15 @@ def _on_cpu(
     per_length, channels = pixels / width, weights.shape[1]
     lengths = positions * per_length + 0.5 * pixels, support_radius * per_length
 
-    def deposit(which: Any, scale: float, ghost: int, side: int) -> Tensor:
+    def deposit(which: Any, scale: float, ghost: int, side: int) -> NDArray[np.float64]:
         chunks = max(1, min(CHUNKS, CHUNK_MEMORY // (side**2 * max(1, channels))))
         maps = np.zeros((chunks, side, side, channels))
         mine = (v[which] for v in (*lengths, weights))
         share_out(_deposit, chunks, *mine, scale, ghost, cumulative_kernel(), maps)
-        return torch.from_numpy(maps.sum(axis=0))
+        return maps.sum(axis=0) if chunks > 1 else maps[0]
 
     image = cascade(deposit, choose_levels(*lengths, pixels), pixels, weights)
-    return np.ascontiguousarray(np.moveaxis(image.numpy(), -1, 0)) * per_length**2
+    return np.ascontiguousarray(np.moveaxis(image, -1, 0)) * per_length**2
 
 
 def _check(

@@ -6,8 +6,8 @@
 W(q) ~ (1-q)^4 (1+4q) is the kernel of `project`; the points s are a lattice in step with the cells of width l, POINTS
 or more across H, and a kernel that lies in one cell is all of it in this cell. Masses, and y, which goes as M T, are
 those of the particles. What is not linear is not: the luminosity goes as rho^2, and rho of a cell has lost all clumps
-smaller than it, so that X-ray brightness is biased low, 0.51 of the particles' in a clumpy set with cells of 100 kpc.
-This is to replicate the paper, not to make better maps.
+smaller than it, so that X-ray brightness is biased low: 0.3 to 0.5 of the particles' in sets with clumps of 20 to 80
+kpc and cells of 100 kpc. This is to replicate the paper, not to make better maps.
 """
 
 from __future__ import annotations

@@ -86,13 +86,14 @@ def _deposit(positions, support_radius, weights, units, scale, ghost, G, sums):
 @cuda.jit(device=True)
 def _deposit_rows(x, y, H, weights, units, G, sums, p, i0, i1, j0, j1):
     """Walk along the rows j0 to j1: a pixel is the difference of two columns of G between the edges of the row."""
+    per_H = 1.0 / H
     for j in range(j0, j1 + 1):
-        n0, f0, s0 = _locate((j - y) / H, len(G))
-        n1, f1, s1 = _locate((j + 1 - y) / H, len(G))
-        a = (i0 - x) / H
+        n0, f0, s0 = _locate((j - y) * per_H, len(G))
+        n1, f1, s1 = _locate((j + 1 - y) * per_H, len(G))
+        a = (i0 - x) * per_H
         left = _cumulative(a, G[n1], G[n1 + 1], f1, s1) - _cumulative(a, G[n0], G[n0 + 1], f0, s0)
         for i in range(i0, i1 + 1):
-            a = (i + 1 - x) / H
+            a = (i + 1 - x) * per_H
             right = _cumulative(a, G[n1], G[n1 + 1], f1, s1) - _cumulative(a, G[n0], G[n0 + 1], f0, s0)
             _add(sums, j, i, max(right - left, 0.0), weights, units, p)
             left = right

@@ -81,7 +81,7 @@ def observe(
         redshift: at which the halo is seen, for bands and lensing; None for that of the snapshot.
         hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
         mesh: bring the particles to a mesh of cubic cells, `pixels` along a side, and see its cells (`mesh`). X-rays
-            come out too low, by half in clumpy gas: this is to replicate Hsu et al. 2025.
+            come out too low, 0.3 to 0.5 in clumpy gas: this is to replicate Hsu et al. 2025.
         device: where to project, cpu or cuda.
 
     Raises:

@@ -100,3 +100,23 @@ def test_tensors_stay_on_their_device():
     there = project_cuda.project(*(torch.tensor(v, device=DEVICE) for v in arguments), 16.0, 16)
     assert (there.device.type, there.dtype) == (DEVICE, torch.float64)
     np.testing.assert_array_equal(there.cpu(), project(*arguments, 16.0, 16, device="cuda"))
+
+
+@needs_cuda
+@pytest.mark.parametrize("mesh", [False, True])
+def test_maps_of_a_cube_take_a_device(mesh, monkeypatch):
+    render = pytest.importorskip("zwicky.observe.render")
+    from zwicky.cosmology import Cosmology
+    from zwicky.observe.scene import Scene
+    from zwicky.simulate.state import Species
+
+    positions, H, weights = particles(P=30)
+    matter = Species(positions, None, weights[:, 0], H)
+    cube = render.Cube(16.0, None, Scene(1.0, Cosmology(), 0.0), matter, None, None)
+    used = []
+    monkeypatch.setattr(render, "project", lambda *a: used.append(a[-1]) or project(*a))
+    expected, found = (
+        render.render(cube, ("dark_matter",), None, 16, 1.0, mesh, device)["dark_matter"] for device in ("cpu", "cuda")
+    )
+    assert used == ["cpu", "cuda"]
+    assert np.abs(found - expected).max() < 1e-12 * expected.max()

@@ -96,7 +96,8 @@ def _on_cuda(
     """Maps (C, pixels, pixels) by the GPU."""
     from zwicky.observe import project_cuda
 
-    x, H, w = (torch.tensor(v, device=project_cuda.DEVICE) for v in (positions, support_radius, weights))
+    arrays = (np.ascontiguousarray(v) for v in (positions, support_radius, weights))
+    x, H, w = (torch.tensor(v, device=project_cuda.DEVICE) for v in arrays)
     return project_cuda.project(x, H, w, width, pixels).cpu().numpy()
 
 

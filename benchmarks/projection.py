@@ -1,10 +1,11 @@
 """Projection of 700,000 particles to 128 x 128 pixels: mass, place and accuracy, and time beside other packages.
 
-    make bench-project        or        python benchmarks/projection.py [--make-truth]
+    make bench-project        or        python benchmarks/projection.py [--make-truth] [--levels]
 
 The particles are a beta model, clumps and a background, made by `cluster` (seeded). The truth is their map with 16 x 16
 points in every pixel, of kernels integrated along the line of sight without any table; `--make-truth` makes it again
-(a minute). Packages that are not installed are left out. Times are CPU seconds, the least of three after a warm-up.
+(a minute). `--levels` compares maps of 128^2 to 2048^2 pixels with those without coarser grids (two minutes). Packages
+that are not installed are left out. Times are CPU seconds, the least of three after a warm-up.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from zwicky import project
+from zwicky.observe import levels
 from zwicky.observe.project import column_kernel
 from zwicky.observe.sightlines import random_rotations
 
@@ -89,14 +91,30 @@ def centroid(image):
     return np.array([image.sum(0) @ centre, image.sum(1) @ centre]) / image.sum()
 
 
-def cpu_seconds(call):
-    """CPU seconds of a call, the least of three after one that compiles, and its result."""
+def cpu_seconds(call, times=3):
+    """CPU seconds of a call, the least of some after one that compiles, and its result."""
     result, best = call(), np.inf
-    for _ in range(3):
+    for _ in range(times):
         start = time.process_time()
         call()
         best = min(best, time.process_time() - start)
     return best, result
+
+
+def gain(x, H, weights):
+    """Print, for maps of some sizes, the time without and with coarser grids, and how far the maps are apart."""
+    print("pixels   maps   one grid [CPU s]   levels [CPU s]   ratio   rms of the difference   mass error")
+    threshold = levels.THRESHOLD
+    for pixels in (128, 512, 2048):
+        for columns in (weights[:, :1], weights):
+            levels.THRESHOLD = np.inf
+            before, one = cpu_seconds(lambda c=columns, n=pixels: project(x, H, c, WIDTH, n), 3 if pixels < 1000 else 1)
+            levels.THRESHOLD = threshold
+            after, two = cpu_seconds(lambda c=columns, n=pixels: project(x, H, c, WIDTH, n), 3)
+            bright, mass = one[0] > BRIGHT * one[0].max(), two[0].sum() / one[0].sum() - 1
+            rms = np.sqrt(np.mean((two[0][bright] / one[0][bright] - 1) ** 2))
+            count = columns.shape[1]
+            print(f"{pixels:6} {count:6} {before:18.3f} {after:16.3f} {before / after:7.2f} {rms:23.1e} {mass:12.1e}")
 
 
 def peers(x, H, m):
@@ -158,6 +176,7 @@ def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--make-truth", action="store_true")
+    parser.add_argument("--levels", action="store_true")
     o = parser.parse_args()
     x, H, m = cluster(np.random.default_rng(0))
     quarters = ", ".join(f"{q:.2f}" for q in np.percentile(H, (0, 25, 50, 75, 100)) * PIXELS / WIDTH)
@@ -182,6 +201,8 @@ def main():
     weights = np.stack([m, 2 * m, m**1.1, m**0.9], axis=1)
     four, images = cpu_seconds(lambda: project(x, H, weights, WIDTH, PIXELS))
     row("zwicky, four maps", four, images[0])
+    if o.levels:
+        gain(x, H, weights)
     times = {}
     for name, call in peers(x, H, m).items():
         times[name], image = cpu_seconds(call)

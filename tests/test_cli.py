@@ -308,6 +308,12 @@ def test_the_table_and_the_metallicity_of_maps_are_settings(zwicky, outside):
     assert (config["emissivity"], config["metallicity"]) == (str(outside["FILE"]), 0.5)
 
 
+def test_maps_of_a_mesh_are_asked_for_by_an_option(zwicky, outside):
+    for option, expected in ((), False), (("--mesh",), True):
+        _, out, _ = zwicky("observe", outside["MAPS"], outside["MAPS"], *option, "--dry-run", "--out", outside["OUT"])
+        assert json.loads(out)["mesh"] is expected
+
+
 def test_a_planted_cluster_is_simulated_with_the_peak_that_was_found(zwicky, tmp_path, monkeypatch):
     """The second call finds the run done and seeks no peak."""
     def found(config, progress, device):

@@ -218,6 +218,7 @@ def observe(
     directions: Annotated[str, typer.Option(help="random, cardinal (3 axes) or spread (29 directions).")] = "random",
     emissivity: Annotated[str, typer.Option(metavar="FILE", help="Table with lines and metals for X-ray bands.")] = "",
     metallicity: Annotated[float, typer.Option(help="Of gas whose own is not known [Zsun].")] = 0.3,
+    mesh: Annotated[bool, typer.Option("--mesh", help="See a mesh, as Hsu et al. 2025: X-rays too faint.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the work (needs dask).")] = 1,
     scheduler: Annotated[str, typer.Option(help="Address of a dask scheduler whose workers serve instead.")] = "",
     seed: Seed = 0,
@@ -240,7 +241,7 @@ def observe(
             _names(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed, depth_kpc=depth_kpc,
             redshift=redshift, hydrogen_column=hydrogen_column, instruments=_names(instruments) if instruments else (),
             pixel_arcsec=pixel_arcsec, directions=directions, emissivity=emissivity,
-            metallicity=metallicity,
+            metallicity=metallicity, mesh=mesh,
         )
         if dry_run:
             return _show(config)

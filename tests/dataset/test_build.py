@@ -198,6 +198,15 @@ def test_shear_is_made_of_what_is_read_around_the_maps(pair, tmp_path, monkeypat
     assert (below > 0).all()
 
 
+def test_maps_may_be_those_of_a_mesh(built, pair, tmp_path):
+    meshed = open_maps(build_maps([pair, pair], tmp_path / "mesh.h5", replace(CONFIG, mesh=True)))
+    sums = {name: [m.read(name).sum(dtype=float) for m in (meshed, built)] for name in ("gas", "xray")}
+    assert sums["gas"][0] == pytest.approx(sums["gas"][1], rel=1e-5)
+    assert abs(sums["xray"][0] / sums["xray"][1] - 1) > 0.1  # densities of these particles are those of nothing
+    with h5py.File(meshed.path) as f:
+        assert json.loads(f.attrs["config"])["mesh"] is True
+
+
 def test_another_seed_gives_other_sightlines(built, pair, tmp_path):
     other = open_maps(build_maps([pair, pair], tmp_path / "other.h5", replace(CONFIG, seed=6)))
     with h5py.File(built.path) as a, h5py.File(other.path) as b:

@@ -174,7 +174,7 @@ def _view(
 ) -> tuple[dict[str, NDArray], dict[str, Exposure]]:
     """Maps and images from one side; the noise of an instrument depends on the seed and its name alone."""
     telescopes = instruments(config.instruments)
-    wide = render(cube, config.mapped, rotation, config.pixels + 2 * margin, pixel_kpc)
+    wide = render(cube, config.mapped, rotation, config.pixels + 2 * margin, pixel_kpc, config.mesh)
     exposures = {}
     for name, telescope in telescopes.items():
         pixel_arcsec = pixel_kpc * cube.scene.arcsec_per_kpc

@@ -45,6 +45,7 @@ class ObserveConfig:
         hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
         emissivity: file of a table with lines and metals for X-ray bands; empty for free-free emission alone.
         metallicity: of gas whose own is not known, in the solar unit of the table.
+        mesh: see a mesh of cells in place of the particles, as Hsu et al. 2025; X-rays then come out too low.
         min_mass: least M200m [Msun].
         per_bin: sightlines per 0.1 dex of M200m. cap: most sightlines of one cluster.
         fractions: of the clusters (or simulations), for training, validation and test.
@@ -77,6 +78,7 @@ class ObserveConfig:
     field_r200: float = 0.0
     emissivity: str = ""
     metallicity: float = 0.3
+    mesh: bool = False
 
     def __post_init__(self) -> None:
         known_channels(self.channels)

@@ -24,7 +24,7 @@ from zwicky.kernels.pairs import equations
 
 SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 if not SIMULATED and find_spec("numba_cuda") is None:
-    raise ImportError("simulations on a GPU need numba-cuda; install it with: pip install 'zwicky[cuda]'.")
+    raise ImportError("work on a GPU needs numba-cuda; install it with: pip install 'zwicky[cuda]'.")
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # type: ignore[attr-defined]  # small sets are no mistake
 cuda: Any = import_module("numba.cuda")  # which is numba-cuda's, or numba's own simulator
 
@@ -41,7 +41,7 @@ _inverse, _force_over_r, _short_inverse, _short_inverse_square = (
 _pcs_weights = equations(cuda.jit(device=True)).pcs_weights
 
 
-def _launch(kernel: Any, count: int, *arguments: Any) -> None:
+def launch(kernel: Any, count: int, *arguments: Any) -> None:
     """Start a thread for each of `count` particles, after the work that torch has queued."""
     if count == 0:
         return
@@ -87,7 +87,7 @@ def deposit(position: Tensor, weight: Tensor, start: Tensor, cells: int, n: int)
     """
     mesh = torch.zeros((n, n, n), dtype=torch.int64, device=weight.device)
     scale = _units(float(torch.linalg.vector_norm(weight, math.inf)) * len(weight)) if len(weight) else 1.0
-    _launch(_deposit, len(weight), position, weight, scale, mesh)
+    launch(_deposit, len(weight), position, weight, scale, mesh)
     return mesh * (1 / scale)
 
 
@@ -118,7 +118,7 @@ def _deposit(position, weight, scale, mesh):
 def gather(position: Tensor, mesh: Tensor) -> Tensor:
     """See `kernels`: mesh (n, n, n) at positions (3, P): (P,) float32."""
     out = torch.empty(position.shape[1], dtype=torch.float32, device=mesh.device)
-    _launch(_gather, len(out), position, mesh, out)
+    launch(_gather, len(out), position, mesh, out)
     return out
 
 
@@ -191,7 +191,7 @@ def gravity(position: Tensor, mass: Tensor, wanted: Tensor, start: Tensor, n: in
         unit: one fixed-point unit over r_c. h2: squared softening radius over r_c^2.
     """
     out = torch.empty((len(mass), 4), dtype=torch.float32, device=mass.device)
-    _launch(_gravity, len(mass), position, mass, wanted, start, n, f(unit), f(n / TWO32 / unit), f(h2), out)
+    launch(_gravity, len(mass), position, mass, wanted, start, n, f(unit), f(n / TWO32 / unit), f(h2), out)
     return out
 
 
@@ -229,7 +229,7 @@ def potential(position: Tensor, mass: Tensor, start: Tensor, n: int, unit: float
     Arguments are those of `gravity`.
     """
     out = torch.empty(len(mass), dtype=torch.float32, device=mass.device)
-    _launch(_potential, len(mass), position, mass, start, n, f(unit), f(n / TWO32 / unit), f(h2), out)
+    launch(_potential, len(mass), position, mass, start, n, f(unit), f(n / TWO32 / unit), f(h2), out)
     return out
 
 
@@ -261,7 +261,7 @@ def density(position: Tensor, mass: Tensor, h: Tensor, wanted: Tensor, start: Te
             the unit of h.
     """
     out = torch.zeros(len(mass), dtype=torch.float32, device=mass.device)
-    _launch(_density, len(mass), position, mass, h, wanted, start, n, f(unit), f(n / TWO32 / unit), out)
+    launch(_density, len(mass), position, mass, h, wanted, start, n, f(unit), f(n / TWO32 / unit), out)
     return out
 
 
@@ -301,7 +301,7 @@ def pressure(
         unit: one fixed-point unit, in the unit of h. hubble: velocity of the Hubble flow over distance.
     """
     out = torch.empty((len(gas), 7), dtype=torch.float32, device=gas.device)
-    _launch(_pressure, len(gas), position, gas, widest, start, n, f(unit), f(n / TWO32 / unit), f(hubble), out)
+    launch(_pressure, len(gas), position, gas, widest, start, n, f(unit), f(n / TWO32 / unit), f(hubble), out)
     return out
 
 

@@ -9,22 +9,26 @@
 
 G is tabulated once per process and read by bilinear interpolation. The weights of one particle are then never
 negative, and their sum telescopes to 4 G(1,1) = 1 whatever the error of the table: mass is conserved to rounding.
-Mass that falls outside the map leaves it; nothing is renormalised.
+Mass that falls outside the map leaves it; nothing is renormalised. Kernels of many pixels go through the coarser grids
+of `levels`.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numba
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from zwicky.kernels.threads import share_out
+from zwicky.observe.levels import cascade, choose_levels
 
 NODES = 128  # of the table of G per axis
 CHUNKS = 8  # maps summed in fixed order: the result does not depend on the number of threads
-CHUNK_MEMORY = 2**27  # most numbers held in all the maps of the chunks
+CHUNK_MEMORY = 2**25  # most numbers held in all the maps of the chunks
 
 
 def column_kernel(radius: ArrayLike) -> NDArray[np.float64]:
@@ -56,7 +60,7 @@ def cumulative_kernel() -> NDArray[np.float64]:
 
 
 def project(
-    positions: ArrayLike, support_radius: ArrayLike, weights: ArrayLike, width: float, pixels: int
+    positions: ArrayLike, support_radius: ArrayLike, weights: ArrayLike, width: float, pixels: int, device: str = "cpu"
 ) -> NDArray[np.float64]:
     """Map of weight per unit area, index [y, x] or [channel, y, x], seen along z and centred on 0.
 
@@ -66,24 +70,54 @@ def project(
         weights: (P,) or (P, C), any unit.
         width: side of the map, in the same length unit; it covers [-width/2, width/2]^2.
         pixels: number of pixels along a side.
+        device: where to work, cpu or cuda.
 
     Returns:
         (pixels, pixels) or (C, pixels, pixels), weight per square length unit. Bit-identical for any number of threads.
 
     Raises:
-        ValueError: shapes disagree, numbers are not finite, a support radius is negative, or the map has no size.
+        ValueError: shapes disagree, numbers are not finite, a support radius is negative, the map has no size, or the
+            device is another.
     """
     positions, support_radius, weights = (np.asarray(v, dtype=np.float64) for v in (positions, support_radius, weights))
     _check(positions, support_radius, weights, width, pixels)
     columns = np.ascontiguousarray(weights[:, None] if weights.ndim == 1 else weights)
-    pixels = int(pixels)
-    chunks = max(1, min(CHUNKS, CHUNK_MEMORY // (pixels**2 * max(1, columns.shape[1]))))
-    pixel = width / pixels
-    maps = np.zeros((chunks, pixels, pixels, columns.shape[1]))
-    lengths = (positions / pixel + 0.5 * pixels, support_radius / pixel)
-    share_out(_deposit, chunks, *lengths, columns, cumulative_kernel(), maps)
-    total = np.ascontiguousarray(np.moveaxis(maps.sum(axis=0), -1, 0)) / pixel**2
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"the device must be cpu or cuda, not {device!r}.")
+    on_device = _on_cuda if device == "cuda" else _on_cpu
+    total = on_device(positions, support_radius, columns, width, int(pixels))
     return total[0] if weights.ndim == 1 else total
+
+
+def _on_cuda(
+    positions: NDArray[np.float64], support_radius: NDArray[np.float64], weights: NDArray[np.float64],
+    width: float, pixels: int,
+) -> NDArray[np.float64]:
+    """Maps (C, pixels, pixels) by the GPU."""
+    from zwicky.observe import project_cuda
+
+    arrays = (np.ascontiguousarray(v) for v in (positions, support_radius, weights))
+    x, H, w = (torch.tensor(v, device=project_cuda.DEVICE) for v in arrays)
+    return project_cuda.project(x, H, w, width, pixels).cpu().numpy()
+
+
+def _on_cpu(
+    positions: NDArray[np.float64], support_radius: NDArray[np.float64], weights: NDArray[np.float64],
+    width: float, pixels: int,
+) -> NDArray[np.float64]:
+    """Maps (C, pixels, pixels) by the CPU."""
+    per_length, channels = pixels / width, weights.shape[1]
+    lengths = positions * per_length + 0.5 * pixels, support_radius * per_length
+
+    def deposit(which: Any, scale: float, ghost: int, side: int) -> NDArray[np.float64]:
+        chunks = max(1, min(CHUNKS, CHUNK_MEMORY // (side**2 * max(1, channels))))
+        maps = np.zeros((chunks, side, side, channels))
+        mine = (v[which] for v in (*lengths, weights))
+        share_out(_deposit, chunks, *mine, scale, ghost, cumulative_kernel(), maps)
+        return maps.sum(axis=0) if chunks > 1 else maps[0]
+
+    image = cascade(deposit, choose_levels(*lengths, pixels), pixels, weights)
+    return np.ascontiguousarray(np.moveaxis(image, -1, 0)) * per_length**2
 
 
 def _check(
@@ -112,14 +146,18 @@ _inner = numba.njit(forceinline=True, error_model="numpy")
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _deposit(begin, end, positions, support_radius, weights, G, maps):
-    """Add particles to maps (chunk, y, x, channel), one run of particles to each chunk; lengths in pixels."""
+def _deposit(begin, end, positions, support_radius, weights, scale, ghost, G, maps):
+    """Add particles to maps (chunk, y, x, channel), one run of particles to each chunk.
+
+    Lengths are in units of which there are 1 / scale in a pixel of these maps; the origin is the corner of pixel
+    (ghost, ghost).
+    """
     chunks, P, pixels = len(maps), len(positions), maps.shape[1]
     scratch, node = np.empty((4, pixels + 1)), np.empty(pixels + 1, np.int64)
     for chunk in range(begin, end):
         image = maps[chunk]
         for p in range(P * chunk // chunks, P * (chunk + 1) // chunks):
-            x, y, H = positions[p, 0], positions[p, 1], support_radius[p]
+            x, y, H = positions[p, 0] * scale + ghost, positions[p, 1] * scale + ghost, support_radius[p] * scale
             if not (x + H >= 0 and x - H < pixels and y + H >= 0 and y - H < pixels):
                 continue
             i0, i1 = int(max(x - H, 0.0)), int(min(x + H, pixels - 1.0))

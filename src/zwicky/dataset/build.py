@@ -86,6 +86,7 @@ def build_maps(
         UserError: a file cannot be used, no halo is massive enough, no cluster could be observed, or the parts of an
             interrupted build with other settings are in the way.
     """
+    _ = config.table  # what is wrong with it is said before anything is read
     catalogues = [read_halos(halos) for _, halos in pairs]
     headers = [_header(snapshot, halos) for (snapshot, _), halos in zip(pairs, catalogues, strict=True)]
     plan = make_plan(catalogues, config)

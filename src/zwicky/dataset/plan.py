@@ -110,11 +110,19 @@ class ObserveConfig:
         needed = (telescope.channel for telescope in instruments(self.instruments).values())
         return tuple(dict.fromkeys([*self.channels, *needed]))
 
+    @property
+    def table(self) -> EmissivityTable | None:
+        """The table of emissivities, read once.
+
+        Raises:
+            UserError: the file is not one.
+        """
+        return _table(self.emissivity) if self.emissivity else None
+
     def scene(self, header: Particles) -> Scene:
         """The circumstances in which the clusters of this snapshot are seen."""
         redshift = None if self.redshift < 0 else self.redshift
-        table = _table(self.emissivity) if self.emissivity else None
-        return Scene.of(header, redshift, self.hydrogen_column, table, self.metallicity)
+        return Scene.of(header, redshift, self.hydrogen_column, self.table, self.metallicity)
 
     def pixel_in(self, header: Particles, r200c_mpc: float = np.nan) -> float:
         """Side of a pixel, proper [kpc], for a cluster of this R200c, proper [Mpc].

@@ -14,7 +14,9 @@ from astropy.io import fits
 from zwicky.cli import app, main
 from zwicky.version import __version__
 
-COMMANDS = ["simulate", "halos", "observe", "export", "card", "train", "reconstruct", "evaluate", "run", "demo"]
+COMMANDS = [
+    "simulate", "halos", "observe", "export", "prepare", "card", "train", "reconstruct", "evaluate", "run", "demo",
+]  # fmt: skip
 
 
 @pytest.fixture

@@ -275,6 +275,32 @@ def export(
 
 
 @app.command()
+def prepare(
+    out_file: Out,
+    counts: Annotated[Path, typer.Option("--counts", help="FITS image of X-ray photons.")],
+    exposure: Annotated[Path, typer.Option("--exposure", help="FITS image of seconds, with vignetting.")],
+    instrument: Annotated[str, typer.Option("--instrument", help="Such as eROSITA-eFEDS, or a TOML file of your own.")],
+    redshift: Annotated[float, typer.Option("--redshift", help="Redshift of the cluster.")],
+    unvignetted: Annotated[Path | None, typer.Option(help="FITS image of seconds, without vignetting.")] = None,
+    background: Annotated[Path | None, typer.Option(help="FITS image of expected counts of the background.")] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", help="FITS image, 0 where pixels are to be ignored.")] = None,
+) -> None:
+    """Turn counts and an exposure map of an archive into an image with noise and mask, as mock images have them.
+
+    Example: zwicky prepare --counts img.fits --exposure exp.fits --instrument eROSITA-eFEDS --redshift 0.3 --out x.fits
+    """
+    from zwicky.io import check_output
+    from zwicky.prepare import prepare_counts
+
+    check_output(out_file, [counts, exposure, unvignetted, background, mask])
+    with _user_errors():
+        image = prepare_counts(
+            counts, exposure, instrument, redshift, out_file, unvignetted=unvignetted, background=background, mask=mask
+        )
+    out.print(f"{out_file}: {100 * image.mask.mean():.1f}% of the pixels are known", highlight=False)
+
+
+@app.command()
 def card(
     maps: Annotated[Path, typer.Argument(help="A set of maps.")],
     out_file: Annotated[Path | None, typer.Option("--out", help="Where to write; else it is printed.")] = None,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from zwicky.cosmology import Cosmology
 from zwicky.io import DAMAGE, UserError, reason_of, require_file
@@ -189,16 +189,26 @@ class Counter:
         """exp(-l r_0)."""
         return np.exp(-l * self.hew_arcsec * ARCSEC / np.sqrt(12))
 
-    def counts_per_brightness(self, pixels: int, pixel_arcsec: float, redshift: float) -> NDArray[np.float64]:
-        """E, expected photons of each pixel for a brightness of one photon / (s cm^2) emitted, (pixels, pixels)."""
-        solid_angle = (pixel_arcsec * ARCSEC) ** 2
-        seen = self.area_cm2 * self.exposure_s * solid_angle / (4 * np.pi * (1 + redshift) ** 3)
-        return seen * self._vignetting(pixels, pixel_arcsec)
+    def counts_per_brightness(
+        self, seconds: NDArray[np.float64], pixel_arcsec: float, redshift: float
+    ) -> NDArray[np.float64]:
+        """E, expected photons of each pixel for a brightness of one photon / (s cm^2) emitted.
 
-    def background(self, pixels: int, pixel_arcsec: float) -> NDArray[np.float64]:
-        """b, expected photons of each pixel that are not the cluster's, (pixels, pixels)."""
-        per_rate = self.exposure_s * (pixel_arcsec / 60) ** 2
-        return per_rate * (self.sky * self._vignetting(pixels, pixel_arcsec) + self.particles)
+        Args:
+            seconds: t V, exposure of each pixel with vignetting, any shape.
+        """
+        solid_angle = (pixel_arcsec * ARCSEC) ** 2
+        return self.area_cm2 * seconds * solid_angle / (4 * np.pi * (1 + redshift) ** 3)
+
+    def background(
+        self, seconds: NDArray[np.float64], unvignetted: ArrayLike, pixel_arcsec: float
+    ) -> NDArray[np.float64]:
+        """b, expected photons of each pixel that are not the cluster's.
+
+        Args:
+            seconds, unvignetted: exposure of each pixel with and without vignetting, shapes alike.
+        """
+        return (pixel_arcsec / 60) ** 2 * (self.sky * seconds + self.particles * np.asarray(unvignetted))
 
     def _vignetting(self, pixels: int, pixel_arcsec: float) -> NDArray[np.float64]:
         theta = distance(pixels, pixel_arcsec) / 60
@@ -209,12 +219,12 @@ class Counter:
     ) -> Exposure:
         """The image of (pixels, pixels) from a clean map that is wider, both centred alike."""
         brightness = np.maximum(cut(filtered(clean, self.transfer, pixel_arcsec), pixels), 0.0)
-        E = self.counts_per_brightness(pixels, pixel_arcsec, scene.redshift)
-        b = self.background(pixels, pixel_arcsec)
+        seconds = self.exposure_s * self._vignetting(pixels, pixel_arcsec)
+        E = self.counts_per_brightness(seconds, pixel_arcsec, scene.redshift)
+        b = self.background(seconds, self.exposure_s, pixel_arcsec)
         mask = inside_field(self.field_arcmin, pixels, pixel_arcsec)
         mask &= ~holes(self.holes_per_deg2, self.hole_arcsec, pixels, pixel_arcsec, rng)
-        counts = np.where(mask, rng.poisson(E * brightness + b), 0)
-        return Exposure(np.where(mask, (counts - b) / E, 0.0), np.sqrt(counts + 1.0) / E, mask, counts)
+        return image_of_counts(np.where(mask, rng.poisson(E * brightness + b), 0), E, b, mask)
 
 
 @dataclass(frozen=True)
@@ -259,6 +269,19 @@ class Imager:
         image = cut(filtered(clean, self.transfer, pixel_arcsec), pixels)
         noise = np.full_like(image, self.rms(pixel_arcsec, scene))
         return Exposure(image + noise * rng.standard_normal(image.shape), noise, np.ones_like(image, bool))
+
+
+def image_of_counts(
+    counts: NDArray, E: NDArray[np.float64], b: NDArray[np.float64], mask: NDArray[np.bool_]
+) -> Exposure:
+    """The image (N - b) / E of counts N, with the noise that an observer can know, sqrt(N + 1) / E; (Y, X) each.
+
+    Args:
+        counts: N. E: expected photons for unit brightness. b: of the background. mask: True where E is positive.
+    """
+    per_E = np.divide(1.0, E, out=np.zeros_like(E), where=mask)
+    noise = np.sqrt(counts + 1.0) * np.where(mask, per_E, per_E.max(initial=0.0))
+    return Exposure((counts - b) * per_E, noise, mask, counts)
 
 
 Instrument = Bolometer | Counter | Imager

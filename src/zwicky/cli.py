@@ -219,6 +219,9 @@ def observe(
     emissivity: Annotated[str, typer.Option(metavar="FILE", help="Table with lines and metals for X-ray bands.")] = "",
     metallicity: Annotated[float, typer.Option(help="Of gas whose own is not known [Zsun].")] = 0.3,
     mesh: Annotated[bool, typer.Option("--mesh", help="See a mesh, as Hsu et al. 2025: X-rays too faint.")] = False,
+    field_r200: Annotated[
+        float, typer.Option(help="Width of a map in R200c of its cluster: replicates papers, leaks the mass.")
+    ] = 0.0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the work (needs dask).")] = 1,
     scheduler: Annotated[str, typer.Option(help="Address of a dask scheduler whose workers serve instead.")] = "",
     seed: Seed = 0,
@@ -241,7 +244,7 @@ def observe(
             _names(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed, depth_kpc=depth_kpc,
             redshift=redshift, hydrogen_column=hydrogen_column, instruments=_names(instruments) if instruments else (),
             pixel_arcsec=pixel_arcsec, directions=directions, emissivity=emissivity,
-            metallicity=metallicity, mesh=mesh,
+            metallicity=metallicity, mesh=mesh, field_r200=field_r200,
         )
         if dry_run:
             return _show(config)
@@ -250,6 +253,8 @@ def observe(
             build_maps(
                 pairs, out_file, config, lambda done, total: tell("observe", done, total, ""), workers, scheduler
             )
+    if field_r200:
+        out.print("warning: maps as wide as their clusters tell the mass, and no observer can make them", highlight=False)
     for cluster, reason in failed_clusters(out_file).items():
         out.print(f"warning: cluster {cluster} was left out: {reason}", highlight=False)
     out.print(f"{out_file}", highlight=False)

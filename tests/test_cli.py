@@ -262,6 +262,8 @@ OTHERS = {
     "observe, other table": ("observe MAPS MAPS --emissivity FILE --out OUT", "is not a table of emissivities"),
     "observe, table is out": ("observe MAPS MAPS --emissivity FILE --out FILE", "which is to be read"),
     "observe, metals": ("observe MAPS MAPS --metallicity -1 --out OUT", "metallicity from 0 to 100 Zsun"),
+    "halos, mass": ("halos MAPS --min-mass nan --out OUT", "least mass of halos"),
+    "halos, particles": ("halos MAPS --min-particles 0 --out OUT", "least mass of halos"),
     "observe, pixels": ("observe MAPS MAPS --pixels 1 --out OUT", "pixels >= 8"),
     "train, no maps": ("train none.h5 --out OUT", "none.h5 does not exist"),
     "train, text": ("train FILE --out OUT", "is not a complete set of maps"),

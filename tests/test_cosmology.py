@@ -115,7 +115,7 @@ def test_critical_density_and_omega_m_of_a_agree():
 
 @pytest.mark.parametrize(
     "wrong", [{"omega_b": 0.4}, {"omega_b": 0.0}, {"omega_m": -0.1}, {"omega_m": 2.0}, {"h": 0.0}, {"sigma8": -1.0},
-              {"h": float("nan")}]
+              {"h": float("nan")}, {"omega_l": float("nan")}, {"n_s": float("inf")}]
 )
 def test_what_is_not_a_cosmology_is_refused(wrong):
     with pytest.raises(ValueError, match="not a cosmology"):

@@ -178,12 +178,13 @@ def halos(
     Example: zwicky halos run1/snapshot.hdf5 --out run1/halos.hdf5
     """
     from zwicky.catalogues import halos_of_catalogue
-    from zwicky.halos import find_halos, write_halos
+    from zwicky.halos import find_halos, require_limits, write_halos
     from zwicky.io import check_output
     from zwicky.snapshots import read_snapshot
 
     check_output(out_file, [snapshot, catalogue])
     with _user_errors(), _bars() as tell:
+        require_limits(min_mass, min_particles)
 
         def report(done: int, total: int) -> None:
             tell("halos", done, total, "")
@@ -254,7 +255,7 @@ def observe(
                 pairs, out_file, config, lambda done, total: tell("observe", done, total, ""), workers, scheduler
             )
     if field_r200:
-        out.print("warning: maps as wide as their clusters tell the mass, and no observer can make them", highlight=False)
+        out.print("warning: maps as wide as their clusters tell the mass; no observer can make them", highlight=False)
     for cluster, reason in failed_clusters(out_file).items():
         out.print(f"warning: cluster {cluster} was left out: {reason}", highlight=False)
     out.print(f"{out_file}", highlight=False)

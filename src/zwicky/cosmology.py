@@ -39,8 +39,9 @@ class Cosmology:
     n_s: float = 0.96
 
     def __post_init__(self) -> None:
-        if not (0 < self.omega_b < self.omega_m <= 1.5 and self.h > 0 and self.sigma8 > 0):
-            raise ValueError(f"not a cosmology: {self}; need 0 < omega_b < omega_m, h > 0 and sigma8 > 0.")
+        positive = 0 < self.omega_b < self.omega_m <= 1.5 and self.h > 0 and self.sigma8 > 0
+        if not (positive and np.isfinite([self.omega_l, self.h, self.sigma8, self.n_s]).all()):
+            raise ValueError(f"not a cosmology: {self}; need 0 < omega_b < omega_m, h > 0 and sigma8 > 0, all finite.")
 
     @property
     def hubble0(self) -> float:

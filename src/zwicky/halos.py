@@ -33,6 +33,15 @@ SAME_MASS = {"m200m": 1.3, "m200c": 1.3, "m500c": 1.3, "mass": 3.0}
 FEWEST_INSIDE = 20  # particles before the overdensity is trusted
 
 
+def require_limits(min_mass: float, min_particles: int) -> None:
+    """Raise ValueError unless these can be the least mass [Msun] and number of particles of a halo."""
+    if not (0 <= min_mass < np.inf and min_particles >= 1):
+        raise ValueError(
+            f"the least mass of halos must not be negative and their least number of particles be 1 or more, not "
+            f"{min_mass:g} and {min_particles}."
+        )
+
+
 def find_halos(
     particles: Particles,
     min_mass: float = 0.0,
@@ -52,8 +61,10 @@ def find_halos(
             radii measured around them.
 
     Raises:
+        ValueError: a limit is negative or no number.
         UserError: there is nothing at the places of the catalogue, or its masses are quite different.
     """
+    require_limits(min_mass, min_particles)
     positions, masses, is_gas = _all_matter(particles)
     tree = cKDTree(positions, boxsize=particles.box)
     cell = particles.box / _mesh(particles)

@@ -1,6 +1,7 @@
 """Maps as FITS: the right place, scale, orientation and unit, by astropy; noise, mask and beam come along."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,12 +122,11 @@ def test_the_header_tells_what_the_cluster_is(files):
 
 
 def test_without_a_redshift_there_are_offsets_alone(maps, tmp_path):
-    from dataclasses import replace
-
-    path = export_rows(replace(maps, redshift=0.0), [1], tmp_path)[0]
-    wcs = WCS(fits.getheader(path))
-    assert not wcs.has_celestial
-    np.testing.assert_allclose(wcs.pixel_to_world_values(15.5, 16.5), [0, PIXEL], atol=1e-9)
+    for redshift in (0.0, 1e-6):  # at 1e-6 a pixel would be larger than the sky
+        path = export_rows(replace(maps, redshift=redshift), [1], tmp_path)[0]
+        wcs = WCS(fits.getheader(path))
+        assert not wcs.has_celestial
+        np.testing.assert_allclose(wcs.pixel_to_world_values(15.5, 16.5), [0, PIXEL], atol=1e-9)
 
 
 def test_rows_and_places_that_do_not_exist(maps, tmp_path):

@@ -313,8 +313,19 @@ def test_noise_mask_and_beam_survive_a_file(tmp_path):
         np.testing.assert_allclose(getattr(after, name), getattr(before, name), rtol=1e-6)
     np.testing.assert_array_equal(after.mask, before.mask)
     assert (after.unit, after.fwhm_arcsec) == ("uK", pytest.approx(84.0))
-    other = np.ones((12, 12), bool)
-    assert read_image(tmp_path / "a.fits", "the image", other).mask.all()  # one that is given goes first
+    half = np.indices((12, 12))[0] < 6
+    np.testing.assert_array_equal(read_image(tmp_path / "a.fits", "the image", half).mask, before.mask & half)
+
+
+def test_only_y_is_called_compton_y(tmp_path):
+    for channel, name in (("compton_y", "Compton y"), ("ksz", "")):
+        write_image(image(np.ones((8, 8)), ""), fits.Header({"CHANNEL": channel}), tmp_path / f"{channel}.fits")
+        assert fits.getheader(tmp_path / f"{channel}.fits")["BUNIT"] == name
+    to_unit(read_image(tmp_path / "compton_y.fits", "the image"), "compton_y", "", 0.1)
+    with pytest.raises(UserError, match="shows ksz, not compton_y"):
+        to_unit(read_image(tmp_path / "ksz.fits", "the image"), "compton_y", "", 0.1)
+    with pytest.raises(UserError, match="which FITS does not know"):
+        write_image(image(np.ones((8, 8)), "foo"), fits.Header(), tmp_path / "b.fits")
 
 
 def test_a_clean_image_has_no_extensions(tmp_path):

@@ -249,7 +249,8 @@ def observe(
         )
         if dry_run:
             return _show(config)
-        check_output(out_file, [*paths, *([emissivity] if emissivity else [])])
+        files = [name for name in (emissivity, *config.instruments) if Path(name).exists()]
+        check_output(out_file, [*paths, *files])
         with _bars() as tell:
             build_maps(
                 pairs, out_file, config, lambda done, total: tell("observe", done, total, ""), workers, scheduler
@@ -276,8 +277,9 @@ def export(
     from zwicky.dataset.store import open_maps
     from zwicky.export import export_rows
 
-    for path in export_rows(open_maps(maps), _integers(rows, "--rows"), out_folder, ra, dec):
-        out.print(f"{path}", highlight=False)
+    with _user_errors():
+        for path in export_rows(open_maps(maps), _integers(rows, "--rows"), out_folder, ra, dec):
+            out.print(f"{path}", highlight=False)
 
 
 @app.command()
@@ -322,7 +324,8 @@ def card(
     if out_file is None:
         return out.print(data_card(open_maps(maps)), highlight=False, markup=False, soft_wrap=True)
     check_output(out_file, [maps])
-    text = data_card(open_maps(maps))
+    with _user_errors():
+        text = data_card(open_maps(maps))
     with atomic_path(out_file) as part:
         part.write_text(text)
     out.print(f"{out_file}", highlight=False)

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from astropy.io import fits
 
+from zwicky.dataset.plan import WIDEST
 from zwicky.dataset.store import MapSet
 from zwicky.headers import offset_header, plain, sky_header
 from zwicky.images import Image, write_image
@@ -24,7 +25,8 @@ def export_rows(
     """Write the maps and the images of some rows into `folder`, as `<row>-<channel or instrument>.fits`.
 
     Args:
-        ra, dec: of the centre of the maps [deg, ICRS]; not used for clusters at redshift 0, whose pixels have no angle.
+        ra, dec: of the centre of the maps [deg, ICRS]; not used for clusters at redshift 0, whose pixels have no angle,
+            or so near that the map would not be flat.
 
     Raises:
         UserError: a row does not exist, the position is not on the sky, or the folder cannot be written to.
@@ -70,9 +72,9 @@ def _header(maps: MapSet, row: int, ra: float, dec: float) -> fits.Header:
     """Coordinates, cluster and origin of a row."""
     halo = {name: float(column[row]) for name, column in maps.halo.items()}
     pixel_kpc = halo.get("pixel_kpc", maps.pixel_kpc)
-    if maps.redshift > 0:
-        scale = Scene(1.0, maps.cosmology, maps.redshift).arcsec_per_kpc
-        header = sky_header(maps.pixels, pixel_kpc * scale, pixel_kpc, ra, dec)
+    pixel_arcsec = pixel_kpc * Scene(1.0, maps.cosmology, maps.redshift).arcsec_per_kpc if maps.redshift > 0 else np.inf
+    if maps.pixels * pixel_arcsec / 3600 < WIDEST:
+        header = sky_header(maps.pixels, pixel_arcsec, pixel_kpc, ra, dec)
     else:
         header = offset_header(maps.pixels, pixel_kpc)
     header["CREATOR"] = (f"zwicky {__version__}", "software that made this file")
@@ -86,7 +88,9 @@ def _header(maps: MapSet, row: int, ra: float, dec: float) -> fits.Header:
     header["HALOID"], header["MAPROW"] = int(maps.cluster[row]), row
     with h5py.File(maps.path) as f:
         R = f["rotation"][row]
-        origin = json.loads(f.attrs.get("simulations", "[{}]"))[int(f["simulation"][row])]
+        origins = json.loads(f.attrs.get("simulations", "[]"))
+        simulation = int(f["simulation"][row]) if "simulation" in f else 0
+    origin = origins[simulation] if simulation < len(origins) else {}
     for i, j in np.ndindex(3, 3):
         header[f"ROT{i + 1}_{j + 1}"] = (float(R[i, j]), "line of sight z' of x' = R x" if (i, j) == (0, 0) else "")
     header["COMMENT"] = "Simulated cluster; its position on the sky is invented."

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
 from zwicky.io import UserError, atomic_path, require_file
+from zwicky.observe.channels import is_channel
 
 LEAST_COVER = 0.5
 
@@ -45,6 +46,7 @@ class Image:
         name: of the file.
         noise: (Y, X) rms, in the same unit, None where the file tells none.
         fwhm_arcsec: of the beam, 0 where the file tells none.
+        channel: that the file says it shows, None where it says nothing.
     """
 
     data: NDArray[np.float64]
@@ -54,6 +56,7 @@ class Image:
     name: str
     noise: NDArray[np.float64] | None = None
     fwhm_arcsec: float = 0.0
+    channel: str | None = None
 
 
 def read_image(path: str | Path, what: str, mask: NDArray[np.bool_] | None = None) -> Image:
@@ -61,15 +64,16 @@ def read_image(path: str | Path, what: str, mask: NDArray[np.bool_] | None = Non
 
     Args:
         what: what it is, for messages ("the SZ image").
-        mask: (Y, X), True where pixels may be used; None for the extension MASK of the file, if it has one.
+        mask: (Y, X), True where pixels may be used, if the extension MASK of the file agrees.
 
     Raises:
         UserError: the file is missing or damaged, holds no image, or has NaNs that no mask covers.
     """
     path = require_file(path, what)
     data, header, extensions = _images(path, what)
-    if mask is None and "MASK" in extensions:
-        mask = extensions["MASK"] != 0
+    if "MASK" in extensions:
+        own = np.isfinite(extensions["MASK"]) & (extensions["MASK"] != 0)
+        mask = own if mask is None or mask.shape != own.shape else mask & own
     if mask is None and not np.isfinite(data).all():
         raise UserError(f"{what} {path} has NaN pixels; give a mask image with --mask (0 where pixels are ignored).")
     known = np.ones(data.shape, bool) if mask is None else mask
@@ -83,17 +87,23 @@ def read_image(path: str | Path, what: str, mask: NDArray[np.bool_] | None = Non
     noise = extensions.get("NOISE")
     if noise is not None and (noise.shape != data.shape or not (noise[known] > 0).all()):
         raise UserError(f"the extension NOISE of {path} must be as large as the image and positive.")
-    return Image(np.where(known, data, 0.0), known, unit, _celestial(header), path.name, noise, _beam(header, path))
+    shown = str(header["CHANNEL"]).strip() if "CHANNEL" in header else None
+    sky, beam = _celestial(header), _beam(header, path)
+    return Image(np.where(known, data, 0.0), known, unit, sky, path.name, noise, beam, shown)
 
 
 def write_image(image: Image, header: fits.Header, path: str | Path) -> None:
     """Write an image as FITS, whole or not at all; the header gives coordinates and whatever else is known.
 
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: the folder cannot be written to, or FITS does not know the unit.
     """
     header = header.copy()
-    header["BUNIT"] = u.Unit(image.unit or "").to_string("fits") or "Compton y"
+    try:
+        unit = u.Unit(image.unit or "").to_string("fits")
+    except ValueError as error:
+        raise UserError(f"{image.name} has the unit {image.unit!r}, which FITS does not know.") from error
+    header["BUNIT"] = unit or ("Compton y" if header.get("CHANNEL") == "compton_y" else "")
     if image.fwhm_arcsec:
         header["BMAJ"] = header["BMIN"] = (image.fwhm_arcsec / 3600, "[deg] full width of the beam at half maximum")
         header["BPA"] = 0.0
@@ -216,6 +226,8 @@ def to_unit(image: Image, channel: str, wanted: str, redshift: float) -> tuple[N
     Raises:
         UserError: the unit cannot be converted.
     """
+    if image.channel is not None and image.channel != channel and is_channel(image.channel):
+        raise UserError(f"{image.name} shows {image.channel}, not {channel}.")
     if image.unit is None:
         return image.data, f"{image.name} has no BUNIT; {wanted or 'dimensionless Compton y'} was assumed"
     text = "" if image.unit.lower().replace("-", " ") in ("compton y", "comptony", "y", "1", "none") else image.unit

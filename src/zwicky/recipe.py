@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from zwicky.cosmology import Cosmology
 from zwicky.dataset.build import build_maps
 from zwicky.dataset.plan import ObserveConfig
@@ -29,6 +31,7 @@ from zwicky.io import UserError, atomic_path, require_file, require_writable
 from zwicky.plant import planted, smallest_side
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.run import SimulationConfig, simulate
+from zwicky.simulate.state import Particles, Species
 from zwicky.snapshots import read_snapshot
 from zwicky.train import TrainConfig, train
 
@@ -97,7 +100,11 @@ class Recipe:
         if self.observe.pixels % self.train.multiple:
             raise ValueError(f"[observe] pixels must be a multiple of {self.train.multiple} for this network.")
         for s in self.simulations:
-            if self.observe.pixels * self.observe.pixel_kpc / 1000 * (1 + s.redshift_end) > s.box_mpc:
+            nothing = Species(np.zeros((0, 3)), None, np.zeros(0))
+            header = Particles(s.box_mpc, s.redshift_end, s.cosmology, nothing, nothing)
+            pixel_kpc = 0.0 if self.observe.field_r200 else self.observe.pixel_in(header)
+            self.observe.check_angles(header, pixel_kpc)
+            if self.observe.pixels * pixel_kpc / 1000 * (1 + s.redshift_end) > s.box_mpc:
                 raise ValueError(f"the maps of [observe] are wider than the box of [simulate], {s.box_mpc:.1f} Mpc.")
 
 

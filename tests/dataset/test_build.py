@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -16,8 +17,10 @@ from zwicky.dataset import build, plan
 from zwicky.dataset.build import build_maps
 from zwicky.dataset.plan import ObserveConfig
 from zwicky.dataset.store import failed_clusters, open_maps
+from zwicky.dataset.workers import each
 from zwicky.halos import write_halos
 from zwicky.io import UserError
+from zwicky.observe.instrument import read_instruments
 from zwicky.observe.render import reach_of_cube
 from zwicky.observe.scene import Scene
 from zwicky.observe.tables import EmissivityTable, write_table
@@ -276,7 +279,7 @@ def test_an_interrupted_build_goes_on_where_it_stopped(built, pair, tmp_path, mo
     assert kept
     assert not path.exists()
     views = build._views
-    monkeypatch.setattr(build, "_views", lambda *a: made.append(a[4]) or views(*a))
+    monkeypatch.setattr(build, "_views", lambda job, k, *a: made.append(int(job.clusters[k])) or views(job, k, *a))
     again = open_maps(build_maps([pair, pair], path, CONFIG))
     assert not {f"cluster-{c:06d}.h5" for c in made} & kept
     assert not (tmp_path / "m.h5.parts").exists()
@@ -294,14 +297,14 @@ def test_parts_of_other_settings_are_not_mixed_in(pair, tmp_path):
 
 
 def test_a_cluster_that_fails_is_left_out_and_named(built, pair, tmp_path, monkeypatch):
-    views, bad = build._views, int(built.cluster[0])
+    view, bad = build._view, int(built.cluster[0])
 
-    def sometimes(*arguments):
-        if arguments[4] == bad:
+    def sometimes(cube, rotation, margin, pixel_kpc, seed, config):
+        if seed[2] == bad:
             raise ValueError("no gas here")
-        return views(*arguments)
+        return view(cube, rotation, margin, pixel_kpc, seed, config)
 
-    monkeypatch.setattr(build, "_views", sometimes)
+    monkeypatch.setattr(build, "_view", sometimes)
     maps = open_maps(build_maps([pair, pair], tmp_path / "m.h5", CONFIG))
     assert failed_clusters(maps.path) == {str(bad): "no gas here"}
     rest = built.cluster != bad
@@ -358,13 +361,56 @@ def test_images_of_instruments_come_with_their_noise_mask_and_beam(pair, tmp_pat
 
 
 def test_noise_depends_on_the_name_of_the_instrument_and_not_on_its_neighbours(pair, tmp_path):
-    config = replace(CONFIG, channels=("gas",), redshift=0.2, instruments=("Planck-y",))
-    alone = open_maps(build_maps([pair], tmp_path / "a.h5", config)).exposure("Planck-y")
-    both = replace(config, instruments=("ACT-DR6-y", "Planck-y"))
-    beside = open_maps(build_maps([pair], tmp_path / "b.h5", both)).exposure("Planck-y")
-    np.testing.assert_allclose(beside.image, alone.image, rtol=1e-4, atol=1e-12)
-    other = open_maps(build_maps([pair], tmp_path / "c.h5", replace(config, seed=6))).exposure("Planck-y")
+    config = replace(CONFIG, channels=("gas",), redshift=0.2, instruments=("SPT-3G-150",))
+    alone = open_maps(build_maps([pair], tmp_path / "a.h5", config)).exposure("SPT-3G-150")
+    many = replace(config, instruments=("Planck-y", "SPT-3G-95", "SPT-3G-150"))
+    maps = open_maps(build_maps([pair], tmp_path / "b.h5", many))
+    np.testing.assert_allclose(maps.exposure("SPT-3G-150").image, alone.image, rtol=1e-4, atol=1e-3)
+    other = open_maps(build_maps([pair], tmp_path / "c.h5", replace(config, seed=6))).exposure("SPT-3G-150")
     assert not np.allclose(other.image[0], alone.image[0])
+    both = [maps.exposure(name).image.mean((1, 2)) for name in ("SPT-3G-95", "SPT-3G-150")]
+    assert np.corrcoef(*both)[0, 1] > 0.9  # one CMB
+
+
+def test_sets_of_other_simulations_have_other_noise(pair, tmp_path):
+    """The same seed, and the same first cluster, but another origin."""
+    shutil.copy(pair[0], tmp_path / "other.hdf5")
+    with h5py.File(tmp_path / "other.hdf5", "a") as f:
+        f.require_group("Origin").attrs["simulation"] = "another"
+    config = replace(CONFIG, channels=("gas",))
+    sets = [build_maps([(p, pair[1])], tmp_path / f"{p.stem}.h5", config) for p in (pair[0], tmp_path / "other.hdf5")]
+    with h5py.File(sets[0]) as a, h5py.File(sets[1]) as b:
+        assert not np.allclose(a["rotation"][0], b["rotation"][0])
+
+
+def test_parts_made_by_another_file_of_instruments_are_not_mixed_in(pair, tmp_path):
+    mine = tmp_path / "mine.toml"
+    text = "[Dish]\nkind = 'bolometer'\nsource = ''\nfwhm_arcsec = 30.0\nfrequency_ghz = 90.0\ndepth = "
+    config = replace(CONFIG, redshift=0.2, instruments=(str(_write(mine, text + "2.0")),))
+    with pytest.raises(KeyboardInterrupt):
+        build_maps([pair], tmp_path / "m.h5", config, lambda done, total: (_ for _ in ()).throw(KeyboardInterrupt))
+    _write(mine, text + "200.0")
+    read_instruments.cache_clear()
+    with pytest.raises(UserError, match="parts of a set with other settings"):
+        build_maps([pair], tmp_path / "m.h5", config)
+
+
+def _write(path, text):
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_job_that_kills_its_process_is_reported(tmp_path):
+    pytest.importorskip("distributed")
+    found = list(each(_die_of_three, [1, 2, 3, 4], lambda job: [(job, "lost")], workers=2))
+    assert sorted(found) == [(1, ""), (2, ""), (3, "lost"), (4, "")]
+
+
+def _die_of_three(job):
+    if job == 3:
+        os._exit(1)
+    return [(job, "")]
 
 
 def test_instruments_need_an_angle(pair, tmp_path):
@@ -384,6 +430,14 @@ def test_every_cluster_from_the_same_sides(pair, tmp_path, directions, count):
     config = replace(CONFIG, channels=("gas",), directions=directions, min_mass=5e14)
     maps = open_maps(build_maps([pair], tmp_path / "m.h5", config))
     assert set(np.bincount(maps.cluster)[np.unique(maps.cluster)]) == {count}
+
+
+def test_what_no_telescope_can_see_is_left_out_and_named(pair, tmp_path):
+    config = replace(CONFIG, instruments=("NIKA2-150",), redshift=0.02)
+    with pytest.raises(UserError, match="the field of NIKA2-150 is smaller than a pixel"):
+        build_maps([pair], tmp_path / "m.h5", config)
+    with pytest.raises(ValueError, match="too wide for a flat sky"):
+        build_maps([pair], tmp_path / "m.h5", replace(config, redshift=1e-3))
 
 
 def test_fields_as_wide_as_the_cluster_are_marked_and_not_trained_on(pair, tmp_path):

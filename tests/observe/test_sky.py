@@ -8,16 +8,15 @@ import pytest
 from zwicky.cosmology import Cosmology
 from zwicky.observe.sky import (
     ARCSEC,
+    Sky,
     cmb_power,
     cut,
     filtered,
     gaussian_field,
-    holes,
     inside_field,
     jansky_per_microkelvin,
     multipoles,
     rms_of,
-    unresolved_sources,
 )  # fmt: skip
 
 N, PIXEL = 128, 60.0  # pixels, arcsec
@@ -80,23 +79,60 @@ def test_conversion_to_flux_at_the_frequency_where_the_cmb_is_brightest():
     assert nu[np.argmax([jansky_per_microkelvin(n) for n in nu])] == pytest.approx(218, abs=1)
 
 
+def sky(seed=0, pixels=N, pixel=PIXEL):
+    return Sky((seed,), Cosmology(), pixels, pixel)
+
+
 def test_power_of_unresolved_sources():
-    """Flat C_l = 2 pi D / (3000 * 3001), mean zero, and skewed to hot pixels."""
-    rng, D = np.random.default_rng(2), 8.0
-    maps = [unresolved_sources(D, 6.0, 150, N, PIXEL, rng) for _ in range(60)]
+    """Flat C_l of both populations, D_3000 = 8.2 uK^2 at 150 GHz below 6.4 mJy; mean zero, and skewed to hot pixels."""
+    maps = [sky(seed).sources(150.0, 6.4) for seed in range(80)]
     P = np.mean([measured(m, PIXEL) for m in maps], axis=0)[multipoles(N, PIXEL) > 500]
-    assert P.mean() == pytest.approx(D * 2 * np.pi / (3000 * 3001), rel=0.03)
+    assert P.mean() == pytest.approx(8.2 * 2 * np.pi / (3000 * 3001), rel=0.03)
     values = np.concatenate([m.ravel() for m in maps])
     assert abs(values.mean()) < 4 * values.std() / np.sqrt(values.size)
     assert ((values - values.mean()) ** 3).mean() / values.std() ** 3 > 1
 
 
+def test_sources_have_their_colours():
+    """Dusty galaxies shine at 220 GHz, radio galaxies at 95: D_3000 within a third of measured ones."""
+    found = {}
+    for ghz in (95.0, 220.0):
+        P = np.mean([measured(sky(s).sources(ghz, 6.4), PIXEL)[multipoles(N, PIXEL) > 500].mean() for s in range(30)])
+        found[ghz] = P * 3000 * 3001 / (2 * np.pi)
+    assert found[95.0] == pytest.approx(7.0, rel=0.33)
+    assert found[220.0] == pytest.approx(61.0, rel=0.33)
+
+
+def test_a_deeper_survey_takes_more_sources_away():
+    one = sky(3)
+    bright, faint = one.sources(150.0, 20.0), one.sources(150.0, 2.0)
+    assert bright.std() > 1.2 * faint.std()
+    changed = np.abs(bright - faint - np.median(bright - faint)) > 1e-9
+    assert 0 < changed.mean() < 0.2
+
+
+def test_the_sky_is_the_same_whoever_looks():
+    np.testing.assert_array_equal(sky(1).cmb, sky(1).cmb)
+    assert not np.allclose(sky(1).cmb, sky(2).cmb)
+    np.testing.assert_array_equal(sky(1).sources(95.0, 6.0), sky(1).sources(95.0, 6.0))
+    for seed in range(5):
+        few, many = (sky(seed).holes(n, 60.0, 64) for n in (50.0, 500.0))
+        assert (many | ~few).all()  # what a shallow telescope cuts out, a deep one does too
+
+
 def test_holes_cover_what_their_number_and_size_say():
-    rng, per_deg2, radius = np.random.default_rng(3), 100.0, 120.0
-    covered = np.mean([holes(per_deg2, radius, N, PIXEL, rng).mean() for _ in range(60)])
+    per_deg2, radius = 100.0, 120.0
+    covered = np.mean([sky(seed).holes(per_deg2, radius, 96).mean() for seed in range(60)])
     expected = -np.expm1(-per_deg2 * np.pi * (radius / 3600) ** 2)
-    assert covered == pytest.approx(expected, rel=0.05)
-    assert not holes(0.0, radius, N, PIXEL, rng).any()
+    assert covered == pytest.approx(expected, rel=0.06)
+    assert not sky().holes(0.0, radius, N).any()
+
+
+def test_a_patch_and_a_map_have_one_centre():
+    for pixels in (31, 32):
+        patch = Sky.around((0,), Cosmology(), pixels, PIXEL)
+        assert patch.pixels >= 3 * pixels
+        assert (patch.pixels - pixels) % 2 == 0
 
 
 def test_the_field_is_a_circle_about_the_centre():

@@ -32,7 +32,7 @@ from zwicky.observe.channels import channel, kinds_of
 from zwicky.observe.instrument import Exposure, instruments
 from zwicky.observe.render import Cube, cut_cube, reach_of_cube, render, side_of_cube, with_galaxies
 from zwicky.observe.sightlines import SPLITS
-from zwicky.observe.sky import cut
+from zwicky.observe.sky import Sky, cut
 from zwicky.simulate.state import Particles
 from zwicky.snapshots import read_around, read_header
 from zwicky.version import __version__
@@ -48,7 +48,7 @@ class Job:
     """Clusters of one simulation to observe.
 
     Args:
-        snapshot, halos: the files. simulation: its number in the set.
+        snapshot, halos: the files. simulation: its number in the set. stream: of random numbers, by its origin.
         clusters: (K,) their numbers. sightlines: (K,) how many of each.
         centres: (K, 3) comoving [Mpc]. r200c: (K,) proper [Mpc].
         folder: for the parts. config: what to observe.
@@ -57,6 +57,7 @@ class Job:
     snapshot: Path
     halos: Path
     simulation: int
+    stream: int
     clusters: NDArray[np.int64]
     sightlines: NDArray[np.int64]
     centres: NDArray[np.float64]
@@ -89,10 +90,12 @@ def build_maps(
     _ = config.table  # what is wrong with it is said before anything is read
     catalogues = [read_halos(halos) for _, halos in pairs]
     headers = [_header(snapshot, halos) for (snapshot, _), halos in zip(pairs, catalogues, strict=True)]
-    plan = make_plan(catalogues, config)
     attributes = _attributes(headers, config)
-    folder = _parts_folder(Path(path), pairs, catalogues, attributes)
-    jobs = _jobs(pairs, catalogues, plan, folder, config, JOB if workers > 1 or scheduler else len(plan.row))
+    plan = make_plan(catalogues, config)
+    folder = _parts_folder(Path(path), pairs, catalogues, attributes, config)
+    streams = [zlib.crc32(json.dumps(header.origin, sort_keys=True).encode()) for header in headers]
+    most = JOB if workers > 1 or scheduler else len(plan.row)
+    jobs = _jobs(pairs, catalogues, plan, streams, folder, config, most)
     try:
         failed = _run(jobs, int(plan.sightlines.sum()), progress, workers, scheduler)
     finally:
@@ -109,7 +112,7 @@ def _run(jobs: list[Job], total: int, progress: Progress | None, workers: int, s
     """Do the jobs; return the clusters that failed, with the reasons."""
     count = {int(c): int(n) for job in jobs for c, n in zip(job.clusters, job.sightlines, strict=True)}
     done, failed = 0, {}
-    for cluster, reason in each(observe_clusters, jobs, workers, scheduler):
+    for cluster, reason in each(observe_clusters, jobs, _lost, workers, scheduler):
         done += count[cluster]
         if reason:
             failed[cluster] = reason
@@ -127,6 +130,11 @@ def observe_clusters(job: Job) -> Iterator[tuple[int, str]]:
         yield from (_observe_cluster(job, k, particles) for k in left)
 
 
+def _lost(job: Job) -> list[tuple[int, str]]:
+    """What to tell of a job whose process was lost, again and again."""
+    return [(int(c), "" if _part(job.folder, c).exists() else "its process was lost") for c in job.clusters]
+
+
 def _around(job: Job, left: list[int]) -> Particles:
     """What lies around some of the clusters of a job, with galaxies if a channel needs them."""
     header, config, halos = read_header(job.snapshot), job.config, read_halos(job.halos)
@@ -140,50 +148,65 @@ def _around(job: Job, left: list[int]) -> Particles:
     return with_galaxies(particles, halos, config.mapped, np.random.default_rng([config.seed, job.simulation]))
 
 
+class _ClusterError(Exception):
+    """A cluster cannot be observed."""
+
+
 def _observe_cluster(job: Job, k: int, particles: Particles) -> tuple[int, str]:
+    """Write the part of one cluster, a sightline at a time."""
     cluster, config = int(job.clusters[k]), job.config
-    try:
-        pixel_kpc = config.pixel_in(particles, job.r200c[k])
-        rotations = config.rotations(cluster, int(job.sightlines[k]))
-        views = _views(particles, job.centres[k], rotations, pixel_kpc, cluster, config)
-    except (ValueError, UserError) as error:
-        return cluster, str(error)
     units = {name: channel(name).unit for name in config.channels}
-    with atomic_path(_part(job.folder, cluster)) as part, h5py.File(part, "w") as file:
-        writer = MapWriter(file, len(rotations), config.pixels, units, instruments(config.instruments))
-        for rotation, (maps, exposures) in zip(rotations, views, strict=True):
-            writer.append(maps, rotation, exposures)
-        file.attrs["pixel_kpc"] = pixel_kpc
+    rotations = config.rotations(job.stream, cluster, int(job.sightlines[k]))
+    try:
+        with atomic_path(_part(job.folder, cluster)) as part, h5py.File(part, "w") as file:
+            writer = MapWriter(file, len(rotations), config.pixels, units, instruments(config.instruments))
+            for rotation, maps, exposures, pixel_kpc in _views(job, k, particles, rotations):
+                writer.append(maps, rotation, exposures)
+                file.attrs["pixel_kpc"] = pixel_kpc
+    except _ClusterError as error:
+        return cluster, str(error)
     return cluster, ""
 
 
 def _views(
-    particles: Particles, centre: NDArray[np.float64], rotations: NDArray[np.float64], pixel_kpc: float, cluster: int,
-    config: ObserveConfig,
-) -> list[tuple[dict[str, NDArray], dict[str, Exposure]]]:
-    """Maps and images of a cluster from each side."""
-    margin = _margin(config, particles, pixel_kpc)
-    side, depth = _side(config, particles, pixel_kpc), config.depth_in(particles, pixel_kpc)
-    cube = cut_cube(particles, centre, side, depth, config.scene(particles))
-    return [_view(cube, rotation, margin, pixel_kpc, (config.seed, cluster, i), config)
-            for i, rotation in enumerate(rotations)]  # fmt: skip
+    job: Job, k: int, particles: Particles, rotations: NDArray[np.float64]
+) -> Iterator[tuple[NDArray[np.float64], dict[str, NDArray], dict[str, Exposure], float]]:
+    """Rotation, maps and images of a cluster from each side, and the side of a pixel [kpc].
+
+    Raises:
+        _ClusterError: the cluster cannot be observed; the message says why.
+    """
+    config = job.config
+    try:
+        pixel_kpc = config.pixel_in(particles, job.r200c[k])
+        margin = _margin(config, particles, pixel_kpc)
+        side, depth = _side(config, particles, pixel_kpc), config.depth_in(particles, pixel_kpc)
+        cube = cut_cube(particles, job.centres[k], side, depth, config.scene(particles))
+        for i, rotation in enumerate(rotations):
+            seed = (config.seed, job.stream, int(job.clusters[k]), i)
+            yield rotation, *_view(cube, rotation, margin, pixel_kpc, seed, config), pixel_kpc
+    except (ValueError, UserError, ArithmeticError, LookupError) as error:
+        raise _ClusterError(str(error)) from error
 
 
 def _view(
     cube: Cube, rotation: NDArray[np.float64], margin: int, pixel_kpc: float, seed: tuple[int, ...],
     config: ObserveConfig,
 ) -> tuple[dict[str, NDArray], dict[str, Exposure]]:
-    """Maps and images from one side; the noise of an instrument depends on the seed and its name alone."""
-    telescopes = instruments(config.instruments)
-    wide = render(cube, config.mapped, rotation, config.pixels + 2 * margin, pixel_kpc, config.mesh)
+    """Maps and images from one side; the sky is the same for all instruments, noise depends on their names."""
+    telescopes, pixels = instruments(config.instruments), config.pixels
+    wide = render(cube, config.mapped, rotation, pixels + 2 * margin, pixel_kpc, config.mesh)
     exposures = {}
-    for name, telescope in telescopes.items():
+    if telescopes:
         pixel_arcsec = pixel_kpc * cube.scene.arcsec_per_kpc
-        lacking = max(0, _pixels(telescope.margin_arcsec, pixel_arcsec) - margin)
-        clean = np.pad(wide[telescope.channel], lacking)  # beyond the box nothing is known
-        rng = np.random.default_rng([*seed, zlib.crc32(name.encode())])
-        exposures[name] = telescope.expose(clean, config.pixels, pixel_arcsec, cube.scene, rng)
-    return {name: cut(wide[name], config.pixels) for name in config.channels}, exposures
+        sky = Sky.around(seed, cube.scene.cosmology, pixels, pixel_arcsec)
+        for name, telescope in telescopes.items():
+            own = min(_pixels(telescope.margin_arcsec, pixel_arcsec), (sky.pixels - pixels) // 2)
+            padded = np.pad(wide[telescope.channel], max(0, own - margin))  # beyond the box nothing is known
+            clean = cut(padded, pixels + 2 * own)
+            rng = np.random.default_rng([*seed, zlib.crc32(name.encode())])
+            exposures[name] = telescope.expose(clean, pixels, sky, cube.scene, rng)
+    return {name: cut(wide[name], pixels) for name in config.channels}, exposures
 
 
 def _margin(config: ObserveConfig, header: Particles, pixel_kpc: float) -> int:
@@ -208,8 +231,8 @@ def _pixels(angle: float, pixel: float) -> int:
 
 
 def _jobs(
-    pairs: Sequence[tuple[str | Path, str | Path]], catalogues: Sequence[Table], plan: Plan, folder: Path,
-    config: ObserveConfig, most: int,
+    pairs: Sequence[tuple[str | Path, str | Path]], catalogues: Sequence[Table], plan: Plan, streams: Sequence[int],
+    folder: Path, config: ObserveConfig, most: int,
 ) -> list[Job]:
     """Jobs of at most so many clusters."""
     jobs = []
@@ -218,10 +241,8 @@ def _jobs(
         centres, r200c = halo_centres(halos), np.asarray(halos["r200c"], dtype=float)
         for start in range(0, len(clusters), most):
             chosen = clusters[start : start + most]
-            rows, count = plan.row[chosen], plan.sightlines[chosen]
-            jobs.append(
-                Job(Path(pair[0]), Path(pair[1]), simulation, chosen, count, centres[rows], r200c[rows], folder, config)
-            )
+            rows, files = plan.row[chosen], (Path(pair[0]), Path(pair[1]), simulation, streams[simulation])
+            jobs.append(Job(*files, chosen, plan.sightlines[chosen], centres[rows], r200c[rows], folder, config))
     return jobs
 
 
@@ -231,16 +252,19 @@ def _part(folder: Path, cluster: int) -> Path:
 
 def _parts_folder(
     path: Path, pairs: Sequence[tuple[str | Path, str | Path]], catalogues: Sequence[Table],
-    attributes: dict[str, object],
+    attributes: dict[str, object], config: ObserveConfig,
 ) -> Path:
     """The folder of the parts, for these settings.
 
     Raises:
         UserError: it holds parts of other settings, or cannot be made.
     """
-    digest = hashlib.sha256(json.dumps(attributes, sort_keys=True).encode())
+    telescopes = {name: asdict(telescope) for name, telescope in instruments(config.instruments).items()}
+    digest = hashlib.sha256(json.dumps([attributes, telescopes], sort_keys=True).encode())
+    if config.emissivity:
+        digest.update(Path(config.emissivity).read_bytes())
     for (snapshot, _), halos in zip(pairs, catalogues, strict=True):
-        digest.update(f"{Path(snapshot).resolve()}".encode())
+        digest.update(f"{Path(snapshot).resolve()} {_age(Path(snapshot))}".encode())
         for name in halos.colnames:
             digest.update(np.ascontiguousarray(halos[name]).tobytes())
     folder = require_writable(path.with_name(path.name + ".parts"))
@@ -251,6 +275,12 @@ def _parts_folder(
     elif kept.read_text() != now:
         raise UserError(f"{folder} holds parts of a set with other settings; delete it, or choose another file.")
     return folder
+
+
+def _age(snapshot: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of the files of a snapshot."""
+    files = sorted(snapshot.iterdir()) if snapshot.is_dir() else [snapshot]
+    return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
 
 
 def _put_together(
@@ -308,6 +338,7 @@ def _attributes(headers: Sequence[Particles], config: ObserveConfig) -> dict[str
 
 def _attributes_of(header: Particles, config: ObserveConfig) -> dict[str, object]:
     pixel_kpc = np.nan if config.field_r200 else config.pixel_in(header)
+    config.check_angles(header, pixel_kpc)
     return {
         "pixel_kpc": pixel_kpc, "depth_kpc": config.depth_in(header, pixel_kpc),
         "redshift": config.scene(header).redshift, "snapshot_redshift": header.redshift,

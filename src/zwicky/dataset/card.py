@@ -20,7 +20,7 @@ def data_card(maps: MapSet) -> str:
     """The card, as text; the maps are read a few at a time."""
     with h5py.File(maps.path) as f:
         attributes = dict(f.attrs)
-        simulation = f["simulation"][()]
+        simulation = f["simulation"][()] if "simulation" in f else np.zeros(len(maps), int)
         telescopes = {name: dict(group.attrs) for name, group in f.get("observed", {}).items()}
     lines = [f"# {maps.path.name}", "", *_about(maps, attributes), "", "## Clusters and sightlines", ""]
     heads: tuple[str, ...] = ("split", "sightlines", "clusters", "simulations", "M200m [Msun]")
@@ -41,12 +41,14 @@ def data_card(maps: MapSet) -> str:
 def _about(maps: MapSet, attributes: dict[str, object]) -> list[str]:
     cosmology = ", ".join(f"{name} {value:g}" for name, value in maps.cosmology.as_dict().items())
     pixel = "as wide as the cluster" if np.isnan(maps.pixel_kpc) else f"{maps.pixel_kpc:g} kpc"
-    depth = float(str(attributes["depth_kpc"]))
+    depth = float(str(attributes.get("depth_kpc", np.nan)))
+    line_of_sight = "as deep as wide" if np.isnan(depth) else f"line of sight {depth:g} kpc"
+    simulated = float(str(attributes.get("snapshot_redshift", maps.redshift)))
     origins = {json.dumps(o, sort_keys=True): o for o in json.loads(str(attributes.get("simulations", "[]")))}
     return [
-        f"- made by zwicky {attributes['version']}, fingerprint {maps.fingerprint}",
-        f"- {maps.pixels} x {maps.pixels} pixels of {pixel}, line of sight {depth:g} kpc",
-        f"- seen at redshift {maps.redshift:g}, simulated at {float(str(attributes['snapshot_redshift'])):g}",
+        f"- made by zwicky {attributes.get('version', 'of unknown version')}, fingerprint {maps.fingerprint}",
+        f"- {maps.pixels} x {maps.pixels} pixels of {pixel}, {line_of_sight}",
+        f"- seen at redshift {maps.redshift:g}, simulated at {simulated:g}",
         f"- cosmology: {cosmology}",
         *(f"- simulation: {', '.join(f'{k} {v}' for k, v in o.items())}" for o in origins.values() if o),
     ]

@@ -30,6 +30,7 @@ from zwicky.observe.tables import EmissivityTable, read_table
 from zwicky.simulate.state import Particles
 
 SPREAD = 29  # lines of sight of a cluster (de Andres et al. 2024)
+WIDEST = 30.0  # degrees
 DIRECTIONS = ("random", "cardinal", "spread")
 
 
@@ -136,17 +137,28 @@ class ObserveConfig:
             return self.field_r200 * 1000 * r200c_mpc / self.pixels
         return self.pixel_arcsec / self.scene(header).arcsec_per_kpc if self.pixel_arcsec else self.pixel_kpc
 
-    def depth_in(self, header: Particles, pixel_kpc: float) -> float:
-        """Depth of the line of sight in this snapshot, proper [kpc]."""
-        return min(self.depth_kpc or self.pixels * pixel_kpc, header.box * 1e3 * header.scale_factor)
+    def check_angles(self, header: Particles, pixel_kpc: float) -> None:
+        """Raise ValueError unless maps of these pixels can be seen by the instruments.
 
-    def rotations(self, cluster: int, count: int) -> NDArray[np.float64]:
-        """(count, 3, 3) rotations of a cluster, which depend on its number and the seed alone."""
+        Raises:
+            ValueError: the clusters are at redshift 0, or the maps are too wide for a flat sky.
+        """
+        if self.instruments:
+            degrees = self.pixels * pixel_kpc * self.scene(header).arcsec_per_kpc / 3600
+            if degrees > WIDEST:
+                raise ValueError(f"maps of {degrees:.3g} degrees are too wide for a flat sky; give a larger redshift.")
+
+    def depth_in(self, header: Particles, pixel_kpc: float) -> float:
+        """Depth of the line of sight in this snapshot, proper [kpc]; NaN where the width that it has is not known."""
+        return float(np.minimum(self.depth_kpc or self.pixels * pixel_kpc, header.box * 1e3 * header.scale_factor))
+
+    def rotations(self, stream: int, cluster: int, count: int) -> NDArray[np.float64]:
+        """(count, 3, 3) rotations of a cluster, which depend on the seed, the simulation's stream and its number."""
         if self.directions == "cardinal":
             return cardinal_rotations()
         if self.directions == "spread":
             return spread_rotations(SPREAD)
-        return random_rotations(count, np.random.default_rng([self.seed, cluster]))
+        return random_rotations(count, np.random.default_rng([self.seed, stream, cluster]))
 
 
 @functools.lru_cache(maxsize=2)
@@ -182,7 +194,7 @@ def make_plan(catalogues: Sequence[Table], config: ObserveConfig) -> Plan:
     masses = np.concatenate([np.asarray(t["m200m"])[rows] for t, rows in zip(catalogues, chosen, strict=True)])
     sightlines = flat_in_log_mass(masses, config.per_bin, config.cap, rng=rng)
     if config.directions != "random":
-        sightlines = np.full(len(masses), len(config.rotations(0, 0)))
+        sightlines = np.full(len(masses), len(config.rotations(0, 0, 0)))
     if config.hold_out == "simulation":
         split = _split_simulations(len(catalogues), config.fractions)[simulation]
     else:

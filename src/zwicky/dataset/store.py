@@ -150,7 +150,7 @@ class MapWriter:
             self.file[name] = values
         for name, values in halo.items():
             data = self.file.create_dataset(f"halo/{name}", data=values)
-            data.attrs["unit"] = {"m": "Msun", "r": "kpc"}.get(name[0], "")
+            data.attrs["unit"] = {"m": "Msun", "r": "kpc", "p": "kpc"}.get(name[0], "")
         self.file.attrs.update(attributes)
 
 

@@ -13,15 +13,19 @@ from zwicky.io import UserError
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
-RETRIES = 2  # of a job whose process was lost
 
 
 def each(
-    function: Callable[[Given], Iterable[Found]], jobs: Sequence[Given], workers: int = 1, scheduler: str = ""
+    function: Callable[[Given], Iterable[Found]],
+    jobs: Sequence[Given],
+    lost: Callable[[Given], Iterable[Found]],
+    workers: int = 1,
+    scheduler: str = "",
 ) -> Iterator[Found]:
     """What the function returns for each job, in the order in which jobs end; jobs of lost processes are done again.
 
     Args:
+        lost: what to return for a job whose process was lost every time.
         workers: processes of this machine, by dask; 1 for none but this one.
         scheduler: address of a dask scheduler whose workers serve instead.
 
@@ -33,28 +37,34 @@ def each(
             yield from function(job)
         return
     with ExitStack() as stack:
-        client, as_completed = _client(stack, workers, scheduler)
-        futures = client.map(_on_one_thread, [function] * len(jobs), jobs, retries=RETRIES, pure=False)
+        client = _client(stack, workers, scheduler)
+        from distributed import KilledWorker, as_completed
+
+        futures = client.map(_on_one_thread, [function] * len(jobs), jobs, pure=False)
+        of = {future.key: job for future, job in zip(futures, jobs, strict=True)}
         for future in as_completed(futures):
-            yield from future.result()
+            try:
+                yield from future.result()
+            except KilledWorker:
+                yield from lost(of[future.key])
 
 
-def _client(stack: ExitStack, workers: int, scheduler: str) -> tuple[Any, Any]:
-    """A client of the scheduler, or of a cluster of processes that ends with the stack; and dask's as_completed."""
+def _client(stack: ExitStack, workers: int, scheduler: str) -> Any:
+    """A client of the scheduler, or of a cluster of processes that ends with the stack."""
     try:
-        from distributed import Client, LocalCluster, as_completed
+        from distributed import Client, LocalCluster
     except ImportError as error:
         raise UserError("several workers need dask; install it with: pip install 'zwicky[dask]'.") from error
     if scheduler:
         try:
-            return stack.enter_context(Client(scheduler, timeout=20)), as_completed
+            return stack.enter_context(Client(scheduler, timeout=20))
         except (OSError, ValueError) as error:
             raise UserError(f"no dask scheduler answers at {scheduler}.") from error
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     cluster = LocalCluster(
         n_workers=workers, threads_per_worker=1, dashboard_address=None, local_directory=folder, memory_limit=None
     )
-    return stack.enter_context(Client(stack.enter_context(cluster))), as_completed
+    return stack.enter_context(Client(stack.enter_context(cluster)))
 
 
 def _on_one_thread(function: Callable[[Given], Iterable[Found]], job: Given) -> list[Found]:

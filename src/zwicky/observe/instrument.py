@@ -1,17 +1,19 @@
 """What a telescope makes of a map: beam, filter, noise, counts, and the pixels that it does not see.
 
-    bolometer   image = T(l) [B(l) (S + CMB + sources)] + n,    N(l) = depth^2 (1 + (l_knee / l)^slope)
+    bolometer   image = T(l) [B(l) (S + CMB + sources)] + n,    N(l) = depth^2 (1 + T^2 (l_knee / l)^slope)
                 T(l) = 1 - exp(-(l / l_0)^2),   l_0 = pi / theta_largest
     counter     N ~ Poisson(E (P * S) + b),    image = (N - b) / E,    E = A t V(theta) Omega / (4 pi (1 + z)^3)
                 b = t Omega (sky V(theta) + particles),    V(theta) = 1 / (1 + (theta / theta_half)^2)
     imager      image = B(l) S + n,    n from the flux that a point source of five sigma has
 
-B is a Gaussian. P is the profile (1 + r^2 / r_0^2)^(-3/2), whose transfer is exp(-l r_0) and which holds half of the
-light inside sqrt(3) r_0. A clean map holds means over pixels, and so does the image: the pixel is not applied twice.
+B is a Gaussian. P is the profile (1 + r^2 / r_0^2)^(-3/2), which holds half of the light inside sqrt(3) r_0, integrated
+over pixels: so it is never negative, however small. A clean map holds means over pixels, and so does the image: B does
+not apply the pixel twice, P does. What lies around the cluster, `Sky`, is the same for all telescopes.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -20,28 +22,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.fft import irfft2, rfft2
+from scipy.ndimage import gaussian_filter
 
-from zwicky.cosmology import Cosmology
 from zwicky.io import DAMAGE, UserError, reason_of, require_file
+from zwicky.observe.channels import channel
 from zwicky.observe.scene import Scene
-from zwicky.observe.sky import (
-    ARCSEC,
-    Function,
-    cmb_power,
-    cut,
-    distance,
-    filtered,
-    gaussian_field,
-    holes,
-    inside_field,
-    rms_of,
-    unresolved_sources,
-)  # fmt: skip
+from zwicky.observe.sky import ARCSEC, Function, Sky, cut, distance, filtered, gaussian_field, inside_field, rms_of
 from zwicky.observe.sz_spectrum import reduced_frequency
 from zwicky.units import T_CMB
 
 FWHM = np.sqrt(8 * np.log(2))  # over the sigma of a Gaussian
-LARGE = 4  # width of the field that noise with long waves is cut from, over that of the map
+LARGE = 4  # width of noise with long waves over that of the map that is cut from it
+SMOOTH = 2.0  # pixels over which counts are smoothed to tell their noise
 BEAMS = 3.0  # widths of the beam that a clean map must reach beyond the edge of the image
 
 
@@ -73,16 +66,16 @@ class Bolometer:
     largest_arcmin: float = 0.0
     field_arcmin: float = 0.0
     cmb: bool = False
-    sources_uk2: float = 0.0
     sources_mjy: float = 0.0
     smoothed: bool = False
 
     def __post_init__(self) -> None:
-        _require(self, ("fwhm_arcsec", "depth", "slope"), ("knee", "largest_arcmin", "field_arcmin", "frequency_ghz"))
-        if not self.frequency_ghz and (self.cmb or self.sources_uk2):
+        zero = ("knee", "largest_arcmin", "field_arcmin", "frequency_ghz", "sources_mjy")
+        _require(self, ("fwhm_arcsec", "depth", "slope"), zero)
+        if not self.frequency_ghz and (self.cmb or self.sources_mjy):
             raise ValueError(f"{self.name} makes maps of y, which have no CMB and no sources in uK.")
-        if self.sources_uk2 and not self.sources_mjy > 0:
-            raise ValueError(f"{self.name} needs the flux sources_mjy of its brightest sources.")
+        if self.knee and not self.largest_arcmin:
+            raise ValueError(f"{self.name} has noise with a knee and needs largest_arcmin, above which it is filtered.")
 
     @property
     def channel(self) -> str:
@@ -92,7 +85,7 @@ class Bolometer:
     @property
     def margin_arcsec(self) -> float:
         """How much wider on each side the clean map must be."""
-        return BEAMS * max(self.fwhm_arcsec, 60 * self.largest_arcmin)
+        return BEAMS * self.fwhm_arcsec + 60 * self.largest_arcmin
 
     @property
     def y_depth(self) -> float:
@@ -104,10 +97,11 @@ class Bolometer:
 
     def transfer(self, l: NDArray[np.float64]) -> NDArray[np.float64]:
         """B(l) T(l)."""
-        beam = np.exp(-0.5 * (l * self.fwhm_arcsec * ARCSEC / FWHM) ** 2)
-        if not self.largest_arcmin:
-            return beam
-        return beam * -np.expm1(-((l * 60 * self.largest_arcmin * ARCSEC / np.pi) ** 2))
+        return np.exp(-0.5 * (l * self.fwhm_arcsec * ARCSEC / FWHM) ** 2) * self._filter(l)
+
+    def _filter(self, l: NDArray[np.float64]) -> NDArray[np.float64] | float:
+        """T(l)."""
+        return -np.expm1(-((l * 60 * self.largest_arcmin * ARCSEC / np.pi) ** 2)) if self.largest_arcmin else 1.0
 
     def white_power(self, l: NDArray[np.float64]) -> NDArray[np.float64]:
         """Power of the noise without its long waves [unit^2 sr]."""
@@ -116,30 +110,27 @@ class Bolometer:
 
     def noise_power(self, l: NDArray[np.float64]) -> NDArray[np.float64]:
         """N(l) [unit^2 sr]."""
-        return self.white_power(l) * (1 + (self.knee / l) ** self.slope)
+        return self.white_power(l) * (1 + self._filter(l) ** 2 * (self.knee / l) ** self.slope)
 
     def expose(
-        self, clean: NDArray[np.float64], pixels: int, pixel_arcsec: float, scene: Scene, rng: np.random.Generator
+        self, clean: NDArray[np.float64], pixels: int, sky: Sky, scene: Scene, rng: np.random.Generator
     ) -> Exposure:
-        """The image of (pixels, pixels) from a clean map that is wider, both centred alike."""
-        behind = self._background(len(clean), pixel_arcsec, scene.cosmology, rng)
-        image = cut(filtered(clean + behind, self.transfer, pixel_arcsec), pixels)
-        image += _field(self.noise_power, pixels, pixel_arcsec, rng, large=self.knee > 0 or self.smoothed)
-        mask = inside_field(self.field_arcmin, pixels, pixel_arcsec)
-        rms = rms_of(self.white_power, LARGE * pixels, pixel_arcsec)
+        """The image of (pixels, pixels) from a clean map that is wider, both centred alike; rng is for the noise."""
+        seen = self._behind(sky) if self.cmb or self.sources_mjy else np.zeros_like(clean)
+        cut(seen, len(clean))[:] += clean
+        image = cut(filtered(seen, self.transfer, sky.pixel_arcsec), pixels)
+        image = image + _field(self.noise_power, pixels, sky.pixel_arcsec, rng, large=self.knee > 0 or self.smoothed)
+        mask = _field_of(self, pixels, sky.pixel_arcsec)
+        rms = rms_of(self.white_power, LARGE * pixels, sky.pixel_arcsec)
         return Exposure(np.where(mask, image, 0.0), np.full_like(image, rms), mask)
 
-    def _background(
-        self, pixels: int, pixel_arcsec: float, cosmology: Cosmology, rng: np.random.Generator
-    ) -> NDArray[np.float64]:
-        """CMB and unresolved sources [uK]."""
-        behind = np.zeros((pixels, pixels))
+    def _behind(self, sky: Sky) -> NDArray[np.float64]:
+        """CMB and sources of the patch [uK]."""
+        behind = np.zeros((sky.pixels, sky.pixels))
         if self.cmb:
-            behind += _field(cmb_power(cosmology), pixels, pixel_arcsec, rng, large=True)
-        if self.sources_uk2:
-            behind += unresolved_sources(
-                self.sources_uk2, self.sources_mjy, self.frequency_ghz, pixels, pixel_arcsec, rng
-            )
+            behind += sky.cmb
+        if self.sources_mjy:
+            behind += sky.sources(self.frequency_ghz, self.sources_mjy)
         return behind
 
 
@@ -166,8 +157,6 @@ class Counter:
             self, ("hew_arcsec", "area_cm2", "exposure_s"),
             ("sky", "particles", "vignetting_arcmin", "field_arcmin", "holes_per_deg2", "hole_arcsec"),
         )  # fmt: skip
-        if len(self.band_kev) != 2:
-            raise ValueError(f"the band of {self.name} must be two energies.")
 
     @property
     def channel(self) -> str:
@@ -185,9 +174,15 @@ class Counter:
         """How much wider on each side the clean map must be."""
         return 2 * BEAMS * self.hew_arcsec
 
-    def transfer(self, l: NDArray[np.float64]) -> NDArray[np.float64]:
-        """exp(-l r_0)."""
-        return np.exp(-l * self.hew_arcsec * ARCSEC / np.sqrt(12))
+    def blurred(self, clean: NDArray[np.float64], pixel_arcsec: float) -> NDArray[np.float64]:
+        """P * S on the pixels of S, taken as periodic; the light that P sends farther than half the map stays in it."""
+        N, r_0 = len(clean), self.hew_arcsec / np.sqrt(12)
+        edges = (np.arange(N + 1) - N // 2 - 0.5) * pixel_arcsec
+        x, y = edges, edges[:, None]
+        inside = np.arctan(x * y / (r_0 * np.sqrt(r_0**2 + x**2 + y**2))) / (2 * np.pi)  # from the centre to (x, y)
+        P = np.diff(np.diff(inside, axis=0), axis=1)
+        kernel = rfft2(np.roll(P / P.sum(), (-(N // 2), -(N // 2)), axis=(0, 1)))
+        return np.maximum(irfft2(rfft2(clean) * kernel, s=clean.shape), 0.0)  # rounding alone makes it negative
 
     def counts_per_brightness(
         self, seconds: NDArray[np.float64], pixel_arcsec: float, redshift: float
@@ -215,15 +210,14 @@ class Counter:
         return 1 / (1 + (theta / self.vignetting_arcmin) ** 2) if self.vignetting_arcmin else np.ones_like(theta)
 
     def expose(
-        self, clean: NDArray[np.float64], pixels: int, pixel_arcsec: float, scene: Scene, rng: np.random.Generator
+        self, clean: NDArray[np.float64], pixels: int, sky: Sky, scene: Scene, rng: np.random.Generator
     ) -> Exposure:
-        """The image of (pixels, pixels) from a clean map that is wider, both centred alike."""
-        brightness = np.maximum(cut(filtered(clean, self.transfer, pixel_arcsec), pixels), 0.0)
-        seconds = self.exposure_s * self._vignetting(pixels, pixel_arcsec)
-        E = self.counts_per_brightness(seconds, pixel_arcsec, scene.redshift)
-        b = self.background(seconds, self.exposure_s, pixel_arcsec)
-        mask = inside_field(self.field_arcmin, pixels, pixel_arcsec)
-        mask &= ~holes(self.holes_per_deg2, self.hole_arcsec, pixels, pixel_arcsec, rng)
+        """The image of (pixels, pixels) from a clean map that is wider, both centred alike; rng is for the photons."""
+        brightness = cut(self.blurred(clean, sky.pixel_arcsec), pixels)
+        seconds = self.exposure_s * self._vignetting(pixels, sky.pixel_arcsec)
+        E = self.counts_per_brightness(seconds, sky.pixel_arcsec, scene.redshift)
+        b = self.background(seconds, self.exposure_s, sky.pixel_arcsec)
+        mask = _field_of(self, pixels, sky.pixel_arcsec) & ~sky.holes(self.holes_per_deg2, self.hole_arcsec, pixels)
         return image_of_counts(np.where(mask, rng.poisson(E * brightness + b), 0), E, b, mask)
 
 
@@ -263,24 +257,32 @@ class Imager:
         return float(limit / 5 / (np.sqrt(4 * np.pi) * sigma) / pixel)
 
     def expose(
-        self, clean: NDArray[np.float64], pixels: int, pixel_arcsec: float, scene: Scene, rng: np.random.Generator
+        self, clean: NDArray[np.float64], pixels: int, sky: Sky, scene: Scene, rng: np.random.Generator
     ) -> Exposure:
-        """The image of (pixels, pixels) from a clean map that is wider, both centred alike."""
-        image = cut(filtered(clean, self.transfer, pixel_arcsec), pixels)
-        noise = np.full_like(image, self.rms(pixel_arcsec, scene))
+        """The image of (pixels, pixels) from a clean map that is wider, both centred alike; rng is for the noise."""
+        image = cut(filtered(clean, self.transfer, sky.pixel_arcsec), pixels)
+        noise = np.full_like(image, self.rms(sky.pixel_arcsec, scene))
         return Exposure(image + noise * rng.standard_normal(image.shape), noise, np.ones_like(image, bool))
 
 
 def image_of_counts(
     counts: NDArray, E: NDArray[np.float64], b: NDArray[np.float64], mask: NDArray[np.bool_]
 ) -> Exposure:
-    """The image (N - b) / E of counts N, with the noise that an observer can know, sqrt(N + 1) / E; (Y, X) each.
+    """The image (N - b) / E of counts N, with the noise that an observer can know, (Y, X) each.
+
+    The noise is sqrt(b + s) / E, where s are the counts above b, smoothed over SMOOTH pixels: it must not go with the
+    counts of its own pixel, or bright pixels would weigh less.
 
     Args:
         counts: N. E: expected photons for unit brightness. b: of the background. mask: True where E is positive.
     """
+    known = gaussian_filter(mask.astype(float), SMOOTH, mode="constant")
+    above = gaussian_filter(np.where(mask, counts - b, 0.0), SMOOTH, mode="constant")
+    s = np.divide(above, known, out=np.zeros_like(known), where=mask)
+    least = 1 / (4 * np.pi * SMOOTH**2)  # one photon where none was seen
+    rms = np.sqrt(np.maximum(b + np.maximum(s, 0.0), least))
     per_E = np.divide(1.0, E, out=np.zeros_like(E), where=mask)
-    noise = np.sqrt(counts + 1.0) * np.where(mask, per_E, per_E.max(initial=0.0))
+    noise = rms * np.where(mask, per_E, per_E.max(initial=0.0))
     return Exposure((counts - b) * per_E, noise, mask, counts)
 
 
@@ -322,12 +324,29 @@ def read_instruments(path: Path) -> dict[str, Instrument]:
 
 def _instrument(name: str, table: dict[str, Any]) -> Instrument:
     kind = table.pop("kind", None)
+    if not re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*", name):
+        raise ValueError(f"an instrument cannot be called {name!r}")
     if kind not in KINDS:
         raise ValueError(f"the kind of {name} must be one of {', '.join(KINDS)}, not {kind!r}")
-    unknown = set(table) - {f.name for f in fields(KINDS[kind])}
+    types = {f.name: str(f.type) for f in fields(KINDS[kind])}
+    unknown = set(table) - set(types)
     if unknown:
         raise ValueError(f"{name} has unknown settings: {', '.join(sorted(unknown))}")
-    return KINDS[kind](name, **table)
+    for key, value in table.items():
+        if not _is_of(value, types[key]):
+            raise ValueError(f"{key} of {name} cannot be {value!r}")
+    instrument = KINDS[kind](name, **table)
+    channel(instrument.channel)
+    return instrument
+
+
+def _is_of(value: object, kind: str) -> bool:
+    """Whether a value of a file can be of this annotated type."""
+    if kind.startswith("tuple"):
+        return isinstance(value, list) and len(value) == 2 and all(_is_of(v, "float") for v in value)
+    if kind == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, bool if kind == "bool" else str)
 
 
 def _require(instrument: Instrument, positive: tuple[str, ...], not_negative: tuple[str, ...]) -> None:
@@ -335,6 +354,18 @@ def _require(instrument: Instrument, positive: tuple[str, ...], not_negative: tu
         value = getattr(instrument, name)
         if not (np.isfinite(value) and (value > 0 or (value == 0 and name in not_negative))):
             raise ValueError(f"{name} of {instrument.name} cannot be {value}.")
+
+
+def _field_of(instrument: Bolometer | Counter, pixels: int, pixel_arcsec: float) -> NDArray[np.bool_]:
+    """True where the instrument sees.
+
+    Raises:
+        ValueError: not the centre of a single pixel lies in its field.
+    """
+    mask = inside_field(instrument.field_arcmin, pixels, pixel_arcsec)
+    if not mask.any():
+        raise ValueError(f"the field of {instrument.name} is smaller than a pixel of {pixel_arcsec:g} arcsec.")
+    return mask
 
 
 def _field(

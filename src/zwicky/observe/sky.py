@@ -1,14 +1,15 @@
-"""Fields on a flat patch of the sky: filters, Gaussian fields of a given power, the CMB, unresolved sources.
+"""Fields on a flat patch of the sky: filters, Gaussian fields of a given power, and what every telescope sees there.
 
     l = 2 pi |f|,   f cycles per radian;   <|n_l|^2> = P(l)   ->   rms^2 = int P(l) d^2l / (2 pi)^2
     D_l = l (l + 1) C_l / (2 pi)
-    dN/dt = A t^(-5/2) per steradian for t = S / (dB/dT) below t_cut,   C = int t^2 dN/dt dt       Euclidean counts
+    dN/dS = A S^(-5/2) per steradian,   C = int S^2 dN/dS dS / (dB/dT)^2,   S ~ nu^alpha              unresolved sources
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,9 +22,15 @@ from zwicky.units import C_CGS, H_PLANCK, K_B, T_CMB
 Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 ARCSEC = np.pi / 180 / 3600  # [rad]
+PATCH = 4  # width of the patch of sky over that of a map
 L_MAX = 6000  # of the CMB, which is nothing beyond
 OPTICAL_DEPTH, LOG_AMPLITUDE = 0.054, 3.044  # of reionisation; ln(1e10 A_s) (Planck 2018, arXiv 1807.06209, table 2)
-FAINTEST = 1e-2  # t of the faintest source drawn, over t_cut
+POPULATIONS = (  # D_3000 at 150 GHz of sources fainter than BRIGHT [uK^2], alpha; approximate, arXiv 2002.06197
+    (7.2, 3.4),  # dusty galaxies
+    (1.0, -0.6),  # radio galaxies
+)
+BRIGHT, BRIGHTEST, FAINTEST = 6.4e-3, 30e-3, 0.1e-3  # of sources at 150 GHz [Jy]
+MOST_HOLES = 2000.0  # X-ray sources drawn per square degree, of which a telescope sees the brightest
 I_0 = 2 * (K_B * T_CMB) ** 3 / (H_PLANCK * C_CGS) ** 2 * 1e23  # [Jy / sr]
 
 
@@ -44,22 +51,26 @@ def filtered(image: ArrayLike, transfer: Function, pixel_arcsec: float) -> NDArr
 def gaussian_field(
     power: Function, pixels: int, pixel_arcsec: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """A periodic Gaussian field (pixels, pixels) of this power P(l) [unit^2 sr]; the mean over the map is left out."""
-    l = multipoles(pixels, pixel_arcsec)
-    P = np.where(l > 0, power(np.maximum(l, 1e-30)), 0.0)
+    """A periodic Gaussian field (pixels, pixels) of power P(l) [unit^2 sr]; its mean varies as its longest modes."""
+    P = _power_of_modes(power, pixels, pixel_arcsec)
     white = rng.standard_normal((pixels, pixels))
     return irfft2(rfft2(white) * np.sqrt(P) / (pixel_arcsec * ARCSEC), s=white.shape)
 
 
 def rms_of(power: Function, pixels: int, pixel_arcsec: float) -> float:
     """rms of what `gaussian_field` makes."""
-    l = multipoles(pixels, pixel_arcsec)
-    P = np.where(l > 0, power(np.maximum(l, 1e-30)), 0.0)
-    twice = np.full(l.shape[1], 2.0)  # modes that rfft2 leaves out
+    P = _power_of_modes(power, pixels, pixel_arcsec)
+    twice = np.full(P.shape[1], 2.0)  # modes that rfft2 leaves out
     twice[0] = 1.0
     if pixels % 2 == 0:
         twice[-1] = 1.0
     return float(np.sqrt((P * twice).sum()) / (pixels * pixel_arcsec * ARCSEC))
+
+
+def _power_of_modes(power: Function, pixels: int, pixel_arcsec: float) -> NDArray[np.float64]:
+    l = multipoles(pixels, pixel_arcsec)
+    l[0, 0] = l[0, 1]
+    return power(l)
 
 
 def cut(image: NDArray[np.float64], pixels: int) -> NDArray[np.float64]:
@@ -90,47 +101,82 @@ def _cmb_power(cosmology: Cosmology) -> NDArray[np.float64]:
     return np.asarray(spectra["total"][:, 0])
 
 
-def unresolved_sources(
-    d_3000: float, brightest_mjy: float, frequency_ghz: float, pixels: int, pixel_arcsec: float,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Map [uK] of sources drawn from Euclidean counts below a flux, less their mean.
+@dataclass(frozen=True)
+class Sky:
+    """What lies around a cluster, the same for all telescopes that look at it: CMB, sources of radio and X-rays.
 
     Args:
-        d_3000: their power D_l at l = 3000 [uK^2].
-        brightest_mjy: above which sources were found and taken away.
-        frequency_ghz: of the map.
-        pixels, pixel_arcsec: of the map.
+        seed: of all that is random. cosmology: of the CMB.
+        pixels, pixel_arcsec: of the patch, which is wider than the images.
     """
-    C = d_3000 * 2 * np.pi / (3000 * 3001)
-    t_cut = brightest_mjy * 1e-3 / jansky_per_microkelvin(frequency_ghz)  # [uK sr]
-    t_min = FAINTEST * t_cut
-    A = C / (2 * (np.sqrt(t_cut) - np.sqrt(t_min)))
-    density = A / 1.5 * (t_min**-1.5 - t_cut**-1.5)  # per steradian
-    area = (pixel_arcsec * ARCSEC) ** 2
-    count = rng.poisson(density * area * pixels**2)
-    t = (t_min**-1.5 - rng.random(count) * (t_min**-1.5 - t_cut**-1.5)) ** (-1 / 1.5)
-    image = np.bincount(rng.integers(0, pixels**2, count), t, pixels**2).reshape(pixels, pixels)
-    return image / area - 2 * A * (t_min**-0.5 - t_cut**-0.5)
+
+    seed: tuple[int, ...]
+    cosmology: Cosmology
+    pixels: int
+    pixel_arcsec: float
+
+    @classmethod
+    def around(cls, seed: tuple[int, ...], cosmology: Cosmology, pixels: int, pixel_arcsec: float) -> Sky:
+        """The sky around a map of so many pixels, centred alike."""
+        return cls(seed, cosmology, pixels + (PATCH - 1) * pixels // 2 * 2, pixel_arcsec)
+
+    def _rng(self, stream: int) -> np.random.Generator:
+        return np.random.default_rng([*self.seed, stream])
+
+    @functools.cached_property
+    def cmb(self) -> NDArray[np.float64]:
+        """The CMB (pixels, pixels) [uK]."""
+        return gaussian_field(cmb_power(self.cosmology), self.pixels, self.pixel_arcsec, self._rng(1))
+
+    @functools.cached_property
+    def _sources(self) -> list[tuple[NDArray[np.int64], NDArray[np.float64], float, float]]:
+        """Pixel and flux at 150 GHz [Jy] of the sources of each population, its A [Jy^1.5 / sr] and alpha."""
+        area, rng, found = (self.pixel_arcsec * ARCSEC) ** 2, self._rng(2), []
+        for D, alpha in POPULATIONS:
+            C = D * 2 * np.pi / (3000 * 3001) * jansky_per_microkelvin(150.0) ** 2
+            A = C / (2 * (np.sqrt(BRIGHT) - np.sqrt(FAINTEST)))
+            count = rng.poisson(A / 1.5 * (FAINTEST**-1.5 - BRIGHTEST**-1.5) * area * self.pixels**2)
+            S = (FAINTEST**-1.5 - rng.random(count) * (FAINTEST**-1.5 - BRIGHTEST**-1.5)) ** (-1 / 1.5)
+            found.append((rng.integers(0, self.pixels**2, count), S, A, alpha))
+        return found
+
+    def sources(self, frequency_ghz: float, brightest_mjy: float) -> NDArray[np.float64]:
+        """Map [uK] of the sources fainter than a flux at 150 GHz, less their mean; those above were taken away.
+
+        Args:
+            frequency_ghz: of the map. brightest_mjy: at most that of BRIGHTEST.
+        """
+        area, image = (self.pixel_arcsec * ARCSEC) ** 2, np.zeros(self.pixels**2)
+        limit = min(brightest_mjy * 1e-3, BRIGHTEST)
+        for pixel, S, A, alpha in self._sources:
+            left = limit > S
+            colour = (frequency_ghz / 150) ** alpha / jansky_per_microkelvin(frequency_ghz)
+            mean = 2 * A * (FAINTEST**-0.5 - limit**-0.5) * colour
+            image += colour * np.bincount(pixel[left], S[left], self.pixels**2) / area - mean
+        return image.reshape(self.pixels, self.pixels)
+
+    def holes(self, per_deg2: float, radius_arcsec: float, pixels: int) -> NDArray[np.bool_]:
+        """True in the central (pixels, pixels) where a pixel's centre is in a disc around one of the X-ray sources.
+
+        Args:
+            per_deg2: how many of them are seen, the brightest, at most MOST_HOLES.
+        """
+        rng, side = self._rng(3), self.pixels * self.pixel_arcsec
+        count = rng.poisson(MOST_HOLES * (side / 3600) ** 2)
+        places, rank = rng.uniform(-0.5 * side, 0.5 * side, (count, 2)), rng.random(count)
+        x = (np.arange(pixels) - 0.5 * (pixels - 1)) * self.pixel_arcsec
+        reach = x[-1] + radius_arcsec
+        seen = (rank < per_deg2 / MOST_HOLES) & (np.abs(places) <= reach).all(axis=1)
+        cut_out = np.zeros((pixels, pixels), bool)
+        for cx, cy in places[seen]:
+            cut_out |= (x - cx) ** 2 + ((x - cy) ** 2)[:, None] < radius_arcsec**2
+        return cut_out
 
 
 def jansky_per_microkelvin(frequency_ghz: float) -> float:
     """dB/dT of the CMB [Jy / sr / uK]."""
     x = reduced_frequency(frequency_ghz)
     return float(I_0 / (T_CMB * 1e6) * x**4 * np.exp(x) / np.expm1(x) ** 2)
-
-
-def holes(
-    per_deg2: float, radius_arcsec: float, pixels: int, pixel_arcsec: float, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """True in pixels (pixels, pixels) whose centre lies in a disc cut out around one of randomly placed sources."""
-    side = pixels * pixel_arcsec + 2 * radius_arcsec
-    centres = rng.uniform(-0.5 * side, 0.5 * side, (rng.poisson(per_deg2 * (side / 3600) ** 2), 2))
-    x = (np.arange(pixels) - 0.5 * (pixels - 1)) * pixel_arcsec
-    cut_out = np.zeros((pixels, pixels), bool)
-    for cx, cy in centres:
-        cut_out |= (x - cx) ** 2 + ((x - cy) ** 2)[:, None] < radius_arcsec**2
-    return cut_out
 
 
 def inside_field(diameter_arcmin: float, pixels: int, pixel_arcsec: float) -> NDArray[np.bool_]:

@@ -125,6 +125,15 @@ def channel(name: str) -> Channel:
     raise ValueError(f"unknown channel {name!r}; the known ones are: {', '.join([*CHANNELS, *FAMILIES])}.")
 
 
+def is_channel(name: str) -> bool:
+    """Whether there is a channel of this name."""
+    try:
+        channel(name)
+    except ValueError:
+        return False
+    return True
+
+
 def known_channels(names: Sequence[str]) -> list[Channel]:
     """The channels of these names, each once.
 
@@ -147,6 +156,6 @@ def wide_enough(names: Iterable[str], width_kpc: float, scene: Scene) -> float:
 
 
 __all__ = [
-    "CHANNELS", "FAMILIES", "Channel", "Derived", "channel", "kinds_of", "known_channels", "mean_column",
+    "CHANNELS", "FAMILIES", "Channel", "Derived", "channel", "is_channel", "kinds_of", "known_channels", "mean_column",
     "temperature_decrement", "wide_enough",
 ]  # fmt: skip

@@ -449,13 +449,18 @@ def _print_masses(masses: Any, truth: dict[tuple[str, str], float] | None = None
 
 @app.command()
 def evaluate(
-    paths: Annotated[list[str], typer.Argument(metavar="MODEL... MAPS", help="Models, then a set of maps.")],
-    out_folder: Out,
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="MODEL... MAPS", help="Models, then a set of maps.")
+    ] = None,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Where to write.")] = None,
     sightlines: Annotated[int, typer.Option(help="Held-out sightlines.")] = 64,
     samples: Annotated[int, typer.Option(help="Posterior samples of each.")] = 50,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     sampler: Annotated[str, typer.Option(help="dpm, sde, heun or euler_maruyama.")] = "dpm",
     steps: Annotated[int, typer.Option(help="Noise levels; 0 is the sampler's default.")] = 0,
+    self_check: Annotated[
+        bool, typer.Option("--self-check", help="Judge the measures by posteriors that are known, and by known faults.")
+    ] = False,
     seed: Seed = 0,
     device: Device = "cpu",
     dry_run: DryRun = False,
@@ -467,8 +472,12 @@ def evaluate(
     from zwicky.evaluate.run import EvaluateConfig
     from zwicky.evaluate.run import evaluate as run
 
-    if len(paths) < 2:
+    if self_check:
+        return _self_check(seed, sightlines, samples)
+    if paths is None or len(paths) < 2:
         raise UserError("give at least one model and then the set of maps.")
+    if out_folder is None:
+        raise UserError("give the folder of the report with --out.")
     with _user_errors():
         config = EvaluateConfig(split, sightlines, samples, sampler, steps, seed)
     if dry_run:
@@ -476,6 +485,27 @@ def evaluate(
     with _user_errors(), _bars() as tell:
         folder = run(paths[:-1], paths[-1], out_folder, config, device, lambda d, t: tell("evaluate", d, t, ""))
     out.print(f"{folder}", highlight=False)
+
+
+def _self_check(seed: int, maps: int, samples: int) -> None:
+    """Print every measure of the exact posterior, and which of them notices each fault."""
+    from zwicky.evaluate.selfcheck import LIMIT, require_sound, self_check
+
+    with _user_errors(), _bars() as tell:
+        found = self_check(seed, maps, samples, lambda done, total: tell("self-check", done, total, ""))
+    for check in found["none"]:
+        out.print(
+            f"{check.name:42s} {check.value:10.4f}  ideal {check.ideal:8.4f}  off by {check.off:4.1f} standard errors",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    for fault, checks in found.items():
+        loud = [c for c in checks if c.off > LIMIT] if fault != "none" else []
+        if loud:
+            worst = max(loud, key=lambda c: c.off)
+            by = f"noticed by {len(loud)} of {len(checks)} measures, first of all {worst.name}"
+            out.print(f"{fault}: {by}", highlight=False, soft_wrap=True)
+    require_sound(found)
+    out.print("the measures are sound", highlight=False)
 
 
 @app.command("run")

@@ -1,8 +1,8 @@
 """Clusters planted with a chosen mass: which mass they get.
 
-    python validation/planted.py runs/planted [--masses 12] [--spacing 0.9765625]
+    python validation/planted.py runs/planted [--masses 12] [--lowest 1e14] [--highest 2e15] [--spacing 0.9765625]
 
-Masses are flat in log between 1e14 and 2e15 Msun (M200m), each in a box of at least four Lagrangian radii and with a
+Masses are flat in log (M200m), each in a box of at least four Lagrangian radii and with a
 seed of its own. The default spacing is twice that of HYPER: particles eight times as heavy. Prints what was asked and
 got, and the mean and rms of log10(got / asked). Runs are kept and resumed.
 """
@@ -31,12 +31,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--masses", type=int, default=12)
+    parser.add_argument("--lowest", type=float, default=1e14, help="M200m [Msun]")
+    parser.add_argument("--highest", type=float, default=2e15, help="M200m [Msun]")
     parser.add_argument("--spacing", type=float, default=2 * 500 / 1024, help="of the particles [Mpc/h]")
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
     cosmology = SimulationConfig().cosmology
     print("asked [Msun]  n    box [Mpc/h]   got [Msun]   log10(got / asked)   f_gas / cosmic")
-    masses, errors = np.geomspace(1e14, 2e15, o.masses), []
+    masses, errors = np.geomspace(o.lowest, o.highest, o.masses), []
     for seed, asked in enumerate(masses, 1):
         n = smallest_side(cosmology, asked, o.spacing)
         config = SimulationConfig(n=n, box=n * o.spacing, seed=seed, cluster=float(asked))

@@ -314,8 +314,17 @@ def test_a_cluster_that_fails_is_left_out_and_named(built, pair, tmp_path, monke
         np.testing.assert_array_equal(column, built.halo[name][rest])
 
 
+@pytest.fixture
+def environment():
+    """dask leaves variables in the environment, which the processes of other tests would take over."""
+    before = dict(os.environ)
+    yield before
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_workers_make_the_same_set_even_if_one_is_killed(built, pair, tmp_path):
+def test_workers_make_the_same_set_even_if_one_is_killed(built, pair, tmp_path, environment):
     distributed = pytest.importorskip("distributed")
     killed = []
 
@@ -403,8 +412,10 @@ def _write(path, text):
 @pytest.mark.filterwarnings("ignore")
 def test_a_job_that_kills_its_process_is_reported(tmp_path):
     pytest.importorskip("distributed")
+    before = dict(os.environ)
     found = list(each(_die_of_three, [1, 2, 3, 4], lambda job: [(job, "lost")], workers=2))
     assert sorted(found) == [(1, ""), (2, ""), (3, "lost"), (4, "")]
+    assert dict(os.environ) == before
 
 
 def _die_of_three(job):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -60,11 +61,23 @@ def _client(stack: ExitStack, workers: int, scheduler: str) -> Any:
             return stack.enter_context(Client(scheduler, timeout=20))
         except (OSError, ValueError) as error:
             raise UserError(f"no dask scheduler answers at {scheduler}.") from error
+    stack.enter_context(_same_environment())
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     cluster = LocalCluster(
         n_workers=workers, threads_per_worker=1, dashboard_address=None, local_directory=folder, memory_limit=None
     )
     return stack.enter_context(Client(stack.enter_context(cluster)))
+
+
+@contextmanager
+def _same_environment() -> Iterator[None]:
+    """dask leaves variables for the threads of its processes in the environment of this one: put it back."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _on_one_thread(function: Callable[[Given], Iterable[Found]], job: Given) -> list[Found]:

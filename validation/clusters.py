@@ -4,7 +4,8 @@
     python validation/clusters.py runs/laptop/simulation-* --against runs/planted/planted-* --min-mass 1e14
 
 Halos above --min-mass (M200m), the most massive of each run with --first. Prints the median and the 16 to 84% range, in
-shells of r / R500c, of P_th / P_DPP, of gas over dark matter and of matter over the NFW profile of the model's c200c;
+shells of r / R500c, of P_th / P_DPP (mean of the shell, and median of twenty parts of it, which clumps and infalling
+groups do not raise), of gas over dark matter and of matter over the NFW profile of the model's c200c;
 and of the gas fraction inside R200m and the axis ratios of all matter inside R200c (square roots of the eigenvalues of
 the tensor of x_i x_j / r^2). Then slope, scatter and height at the middle mass of
 
@@ -26,12 +27,15 @@ from scipy.spatial import cKDTree
 
 from zwicky.halos import _offset, halo_centres
 from zwicky.observe.emissivity import compton_y_weight, free_free_luminosity
+from zwicky.observe.sightlines import spread_rotations
 from zwicky.simulate.pressure import _halo_grid, _nfw_mass, concentration_200c, hydrostatic, pressure_500
 from zwicky.units import K_B, M_PROTON, MPC, MSUN, MU
 
 EDGES = np.array([0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5])  # r / R500c
 FEWEST = 5  # halos for errors by bootstrap
 CORE = 0.15  # R500c, left out of the second luminosity
+DIRECTIONS = spread_rotations(10)[:, 2]
+DIRECTIONS = np.concatenate([DIRECTIONS, -DIRECTIONS])  # parts of a shell, of equal area
 MIDDLE = np.sqrt(EDGES[1:] * EDGES[:-1])
 RELATIONS = ("Y500", "L_X", "L_X no core", "c200c")
 
@@ -52,13 +56,17 @@ def measure(particles, halos, softening):
         near, r = everything[is_gas] - len(particles.dark_matter), r_all[is_gas]
         mass, temperature = gas.masses[near], gas.temperature[near]
         luminosity = free_free_luminosity(mass, gas.density[near] / a**3, temperature)
-        thermal = np.histogram(r / r500, EDGES, weights=mass * temperature)[0] * MSUN * K_B / (MU * M_PROTON)
+        part = np.argmax(d[is_gas] @ DIRECTIONS.T, axis=1)
+        bins = (EDGES, np.arange(len(DIRECTIONS) + 1))
+        thermal = np.histogram2d(r / r500, part, bins, weights=mass * temperature)[0] * MSUN * K_B / (MU * M_PROTON)
         volume = 4 / 3 * np.pi * np.diff(EDGES**3) * (halo["r500c"] * MPC) ** 3
+        pressure = thermal / volume[:, None] / float(pressure_500(np.float64(halo["m500c"]), float(c.E(a)), c.h))
         gas_mass = np.histogram(r / r500, EDGES, weights=mass)[0]
         total_mass = np.histogram(r_all / r500, EDGES, weights=m[everything])[0]
         axes = axis_ratios(d[r_all < r200], m[everything][r_all < r200])
         found.append({
-            "pressure": thermal / volume / float(pressure_500(np.float64(halo["m500c"]), float(c.E(a)), c.h)),
+            "pressure": pressure.sum(1),
+            "smooth": np.median(pressure, axis=1) * len(DIRECTIONS),
             "gas": gas_mass / (total_mass - gas_mass) / cosmic,
             "matter": total_mass / (halo["m200c"] * np.diff(_nfw_mass(c200 * EDGES * r500 / r200)) / _nfw_mass(c200)),
             "f_gas": halo["fgas200m"] / c.baryon_fraction,
@@ -146,7 +154,8 @@ def measure_all(folders, o):
     if not tables:
         raise SystemExit("no halo lies between the masses.")
     found = {k: np.concatenate([t[k] for t in tables]) for k in tables[0]}
-    found["pressure"] /= mean_of_shells(config.pressure.universal)
+    for name in ("pressure", "smooth"):
+        found[name] /= mean_of_shells(config.pressure.universal)
     return found, *np.concatenate(masses, axis=1), config
 
 
@@ -158,10 +167,10 @@ def mean_of_shells(profile):
 
 def print_bands(found):
     """16, 50 and 84% of profiles and numbers; returns them."""
-    names = ("pressure", "gas", "matter", "f_gas", "b/a", "c/a")
+    names = ("pressure", "smooth", "gas", "matter", "f_gas", "b/a", "c/a")
     bands = {name: np.percentile(found[name], (16, 50, 84), axis=0) for name in names}
     print("r/R500c          ", *(f"{x:6.2f}" for x in MIDDLE))
-    for name, label in (("pressure", "P/P_DPP"), ("gas", "gas/DM"), ("matter", "rho/NFW")):
+    for name, label in (("pressure", "P/P_DPP"), ("smooth", "smooth P"), ("gas", "gas/DM"), ("matter", "rho/NFW")):
         for band, q in zip(bands[name], (16, 50, 84), strict=True):
             print(f"{label:10s} {q:3d}%  ", *(f"{x:6.3f}" for x in band))
     for name, label in (("f_gas", "gas fraction inside R200m over cosmic"), ("b/a", "b/a"), ("c/a", "c/a")):
@@ -186,7 +195,7 @@ def print_comparison(first, second, masses, relations):
     """Medians of two sets of halos; relations over the model's, so that masses need not be the same."""
     rng = np.random.default_rng(0)
     print("median +- error, first runs and those of --against")
-    for name in ("pressure", "gas", "matter", "f_gas", "b/a", "c/a", *RELATIONS):
+    for name in ("pressure", "smooth", "gas", "matter", "f_gas", "b/a", "c/a", *RELATIONS):
         columns = []
         for found, (m500c, m200c) in zip((first, second), masses, strict=True):
             values = found[name]

@@ -418,6 +418,24 @@ def test_a_job_that_kills_its_process_is_reported(tmp_path):
     assert dict(os.environ) == before
 
 
+def test_clusters_that_shared_a_lost_job_are_tried_alone(built, pair, tmp_path, monkeypatch):
+    """One cluster ends its process every time; the others of its job are in the set."""
+    bad, tried = int(built.cluster[0]), []
+
+    def each_but_one(function, jobs, lost, workers, scheduler):
+        for job in jobs:
+            tried.append(len(job.clusters))
+            yield from lost(job) if bad in job.clusters else function(job)
+
+    monkeypatch.setattr(build, "each", each_but_one)
+    maps = open_maps(build_maps([pair, pair], tmp_path / "m.h5", CONFIG, workers=2))
+    assert failed_clusters(maps.path) == {str(bad): "its process was lost"}
+    assert tried.count(1) >= 1
+    rest = built.cluster != bad
+    np.testing.assert_array_equal(maps.cluster, built.cluster[rest])
+    np.testing.assert_array_equal(maps.read("gas"), built.read("gas")[rest])
+
+
 def _die_of_three(job):
     if job == 3:
         os._exit(1)

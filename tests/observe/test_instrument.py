@@ -234,6 +234,7 @@ def test_the_margin_is_wide_enough_for_the_beam():
         ("[A]\nkind = 'bolometer'\nsource = ''\nfwhm_arcsec = 1\ndepth = 1\ncmb = 'no'", "cmb of A"),
         ("[A]\nkind = 'bolometer'\nsource = ''\nfwhm_arcsec = 1\ndepth = 1\nknee = 9.0", "largest_arcmin"),
         ("[A]\nkind = 'imager'\nsource = ''\nfilter = 'q'\nfwhm_arcsec = 1\nlimit_mag = 9\nsun_mag = 4", "light_q"),
+        ("[gas]\nkind = 'bolometer'\nsource = ''\nfwhm_arcsec = 1\ndepth = 1", "as a channel is"),
         ("['A/B']\nkind = 'bolometer'\nsource = ''\nfwhm_arcsec = 1\ndepth = 1", "cannot be called 'A/B'"),
         ("[A]\nkind = 'bolometer'\nsource = ''\nfwhm_arcsec = 1\ndepth = 1\ncmb = true", "maps of y"),
         ("[A]\nkind = 'bolometer'\nsource = ''\nfwhm_arcsec = 1\ndepth = 1\ncolour = 1", "unknown settings: colour"),

@@ -14,7 +14,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -38,6 +38,7 @@ from zwicky.snapshots import read_around, read_header
 from zwicky.version import __version__
 
 NUMBERS = ("redshift", "snapshot_redshift", "depth_kpc", "pixel_kpc")  # that simulations of one set share
+LOST = "its process was lost"
 JOB = 8  # most clusters of a job that goes to another process
 
 Progress = Callable[[int, int], None]
@@ -109,16 +110,36 @@ def build_maps(
 
 
 def _run(jobs: list[Job], total: int, progress: Progress | None, workers: int, scheduler: str) -> dict[int, str]:
-    """Do the jobs; return the clusters that failed, with the reasons."""
+    """Do the jobs; return the clusters that failed, with the reasons.
+
+    Clusters of a job whose process was lost are tried again one by one, so that none is lost for another's sake.
+    """
     count = {int(c): int(n) for job in jobs for c, n in zip(job.clusters, job.sightlines, strict=True)}
-    done, failed = 0, {}
-    for cluster, reason in each(observe_clusters, jobs, _lost, workers, scheduler):
-        done += count[cluster]
-        if reason:
-            failed[cluster] = reason
-        if progress:
-            progress(done, total)
+    done: set[int] = set()
+    failed: dict[int, str] = {}
+
+    def run(some: list[Job]) -> list[Job]:
+        lost = []
+        for cluster, reason in each(observe_clusters, some, _lost, workers, scheduler):
+            failed.pop(cluster, None)
+            if reason:
+                failed[cluster] = reason
+            lost += _alone(some, cluster) if reason == LOST else []
+            done.add(cluster)
+            if progress:
+                progress(sum(count[c] for c in done), total)
+        return lost
+
+    run(run(jobs))
     return failed
+
+
+def _alone(jobs: list[Job], cluster: int) -> list[Job]:
+    """A job of this cluster alone, if it shared one with others."""
+    job = next(job for job in jobs if cluster in job.clusters)
+    k = np.flatnonzero(job.clusters == cluster)
+    columns = {name: getattr(job, name)[k] for name in ("clusters", "sightlines", "centres", "r200c")}
+    return [replace(job, **columns)] if len(job.clusters) > 1 else []
 
 
 def observe_clusters(job: Job) -> Iterator[tuple[int, str]]:
@@ -132,7 +153,7 @@ def observe_clusters(job: Job) -> Iterator[tuple[int, str]]:
 
 def _lost(job: Job) -> list[tuple[int, str]]:
     """What to tell of a job whose process was lost, again and again."""
-    return [(int(c), "" if _part(job.folder, c).exists() else "its process was lost") for c in job.clusters]
+    return [(int(c), "" if _part(job.folder, c).exists() else LOST) for c in job.clusters]
 
 
 def _around(job: Job, left: list[int]) -> Particles:

@@ -26,7 +26,7 @@ from scipy.fft import irfft2, rfft2
 from scipy.ndimage import gaussian_filter
 
 from zwicky.io import DAMAGE, UserError, reason_of, require_file
-from zwicky.observe.channels import channel
+from zwicky.observe.channels import channel, is_channel
 from zwicky.observe.scene import Scene
 from zwicky.observe.sky import ARCSEC, Function, Sky, cut, distance, filtered, gaussian_field, inside_field, rms_of
 from zwicky.observe.sz_spectrum import reduced_frequency
@@ -326,6 +326,8 @@ def _instrument(name: str, table: dict[str, Any]) -> Instrument:
     kind = table.pop("kind", None)
     if not re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*", name):
         raise ValueError(f"an instrument cannot be called {name!r}")
+    if is_channel(name):
+        raise ValueError(f"an instrument cannot be called {name}, as a channel is")
     if kind not in KINDS:
         raise ValueError(f"the kind of {name} must be one of {', '.join(KINDS)}, not {kind!r}")
     types = {f.name: str(f.type) for f in fields(KINDS[kind])}

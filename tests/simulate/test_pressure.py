@@ -205,15 +205,15 @@ def test_blend_is_igm_below_icm_above_and_geometric_between():
     np.testing.assert_allclose(drive, [1, 1, 1, driven**0.5, driven, driven], rtol=1e-12)
 
 
-def test_heavier_halos_are_driven_by_less_of_their_random_motion():
-    """The share is half up to 3e14 Msun and 0.5 less a decade above, none without viscosity."""
-    m200c = np.array([1e13, 3e14 / 10**0.4, 3e14, 3e14 * 10**0.4, 1e16])
-    np.testing.assert_allclose(PressureModel().share(m200c), [0.5, 0.5, 0.5, 0.3, 0], rtol=1e-12)
-    np.testing.assert_array_equal(PressureModel(closure="inviscid").share(m200c), 0)
-    for mass, share in ((3e14 / 10**0.4, 0.5), (3e14 * 10**0.4, 0.3)):
+def test_halos_of_more_particles_are_driven_by_less_of_their_random_motion():
+    """The share is 0.55 for 1000 pairs and 0.3 less for ten times as many, from 0 to 1, none without viscosity."""
+    pairs = np.array([1.0, 1e3, 1e4, 1e6])
+    np.testing.assert_allclose(PressureModel().share(pairs), [1, 0.55, 0.25, 0], rtol=1e-12)
+    np.testing.assert_array_equal(PressureModel(closure="inviscid").share(pairs), 0)
+    for mass, pair, share in ((3e14, 3e11, 0.55), (3e14, 3e10, 0.25), (3e13, 3e9, 0.25), (3e14, 3e8, 0.0)):
         _, p, _ = halo(mass * COSMOLOGY.h, radii=np.array([0.3, 1.0]))
-        _, drive = look_up(temperature_map(PressureModel(), COSMOLOGY, 1.0), p["rho"], p["psi"])
-        np.testing.assert_allclose((drive - 1) / (1 / p["f_th"] - 1), share, atol=0.01)
+        _, drive = look_up(temperature_map(PressureModel(), COSMOLOGY, 1.0, pair=pair), p["rho"], p["psi"])
+        np.testing.assert_allclose((drive - 1) / (1 / p["f_th"] - 1), share, atol=0.02)
 
 
 def test_gas_in_halos_is_never_colder_than_the_intergalactic_medium():

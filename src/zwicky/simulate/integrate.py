@@ -278,7 +278,7 @@ def _update_temperature(universe: Universe, state: State) -> Tensor:
     if dense.any():
         rho = _matter_density(universe, state, cells, mass, wanted)
         psi = cells.restore(psi)[n:].double() + solver.missing_scalar * rho
-        icm = temperature_map(model, universe.cosmology, state.a, solver.high_pass)
+        icm = temperature_map(model, universe.cosmology, state.a, solver.high_pass, pair=sum(universe.masses))
         rho *= MSUN / MPC**3 / state.a**3
         psi *= G_CGS * MSUN / MPC**2 / state.a**2
         traits = state.traits.double() if state.traits.shape[1] else None

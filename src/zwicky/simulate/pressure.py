@@ -15,8 +15,8 @@ T = T0 Delta_b^(gamma - 1); the two are blended geometrically in gas overdensity
 With the temperature prescribed, gas in static equilibrium under P_th alone would be over-concentrated, because part of
 the support is random motion. The closure says who supplies it: `inviscid` leaves it all to the motion that the
 simulation has; `viscous` dissipates part of the motion and puts a share of P_tot - P_th back into the equation of
-motion: P_th [1 + share (1 / f_th - 1)] drives the gas. The gas of heavy, young clusters moves more, so that their share
-is smaller. SZ and X-ray always use P_th.
+motion: P_th [1 + share (1 / f_th - 1)] drives the gas. The more particles a halo has, the more of the motion it
+resolves, and the smaller is its share. SZ and X-ray always use P_th.
 
 Halos differ. Each gas particle may carry three numbers, its traits, that move ln T, beta and ln(thermal_scale) away
 from the model; they come from a random field over the initial positions that is smoother than the patch a cluster forms
@@ -41,6 +41,7 @@ from zwicky.cosmology import Cosmology
 from zwicky.units import G_CGS, K_B, KEV, M_PROTON, MPC, MSUN, MU, MU_E
 
 CLOSURES = ("viscous", "inviscid")
+HYPER_PAIR = 1.38e10  # Msun, of a dark matter and a gas particle of HYPER
 STEP = 0.1  # of beta and of ln(thermal_scale), for the derivatives by them
 
 
@@ -55,8 +56,8 @@ class PressureModel:
         blend: gas overdensity at the middle of the blend, which runs from half to twice this value.
         reionization: redshift before which the gas is cold (no pressure).
         closure: `viscous` or `inviscid`. viscosity: alpha of the artificial viscosity of the viscous closure.
-        support, support_slope: the share of P_tot - P_th that drives the gas in the viscous closure, of halos up to
-            M200c = 3e14 Msun, and how much smaller it is for those ten times as heavy. Gas at rest needs 1 and 0.
+        support, support_slope: the share of P_tot - P_th that drives the gas in the viscous closure, of halos of 1000
+            pairs of particles, and how much smaller it is for those of ten times as many. Gas at rest needs 1 and 0.
         balsara: weaken the viscosity where gas turns more than it is squeezed.
         scatter: rms between halos of ln T, beta and ln(thermal_scale).
         scatter_length: Gaussian smoothing of the initial positions over which they are drawn [Mpc]. The wider, the more
@@ -77,8 +78,8 @@ class PressureModel:
     reionization: float = 8.0
     closure: str = "viscous"
     viscosity: float = 1.0
-    support: float = 0.5
-    support_slope: float = 0.5
+    support: float = 0.55
+    support_slope: float = 0.3
     balsara: bool = True
     scatter: tuple[float, float, float] = (0.0, 0.0, 0.0)
     scatter_length: float = 25.0
@@ -102,9 +103,9 @@ class PressureModel:
         """f_th = P_th / P_tot at s = r / R500c."""
         return self.thermal_0 * np.exp(-((self.thermal_scale * s) ** self.thermal_slope))
 
-    def share(self, m200c: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Share of P_tot - P_th in the equation of motion of the gas of a halo of m200c [Msun]."""
-        share = np.clip(self.support - self.support_slope * np.log10(np.maximum(m200c / 3e14, 1)), 0, 1)
+    def share(self, pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of P_tot - P_th in the equation of motion of the gas of a halo with so many pairs of particles."""
+        share = np.clip(self.support - self.support_slope * np.log10(pairs / 1000), 0, 1)
         return share if self.closure == "viscous" else np.zeros_like(share)
 
     def universal(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -204,13 +205,19 @@ class TemperatureMap:
 
 
 def temperature_map(
-    model: PressureModel, cosmology: Cosmology, a: float, high_pass: float = np.inf, step: float = 0.05
+    model: PressureModel,
+    cosmology: Cosmology,
+    a: float,
+    high_pass: float = np.inf,
+    step: float = 0.05,
+    pair: float = HYPER_PAIR,
 ) -> TemperatureMap:
     """The map T(rho, psi) at scale factor a, from halos of 10^10 to 10^16 Msun at 0.01 to 4 R200c.
 
     Args:
         high_pass: comoving wavelength lambda [Mpc] of the filter 1 - exp(-(k lambda / 2 pi)^2) that psi went through in
             the simulation; the psi of the model halos goes through the same.
+        pair: mass of a dark matter and a gas particle together [Msun].
     """
     halo = _halo_grid(cosmology, a)
     p500 = pressure_500(halo["m500c"], float(cosmology.E(a)), cosmology.h)
@@ -222,7 +229,7 @@ def temperature_map(
         kept = psi > 0.1 * p["psi"]
         log_rho, log_psi = np.log10(p["rho"][kept]), np.log10(psi[kept])
         shape = np.log(p["temperature"][kept] * p["rho"][kept] / psi[kept] ** 2)
-        f_th, share = (np.broadcast_to(v, psi.shape)[kept] for v in (p["f_th"], m.share(halo["m200c"])))
+        f_th, share = (np.broadcast_to(v, psi.shape)[kept] for v in (p["f_th"], m.share(halo["m200c"] / pair)))
         low_rho, low_psi = step * np.floor(log_rho.min() / step), step * np.floor(log_psi.min() / step)
         places = (log_rho - low_rho) / step, (log_psi - low_psi) / step
         return low_rho, low_psi, _grid_average(*places, (shape, f_th, share))

@@ -25,7 +25,7 @@ from astropy.io.registry import IORegistryError
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from zwicky.halos import MASSES, find_halos, halo_centres, read_halos
+from zwicky.halos import MASSES, column_in, find_halos, halo_centres, read_halos
 from zwicky.io import DAMAGE, UserError, reason_of
 from zwicky.simulate.state import Particles
 from zwicky.snapshots import read_around, read_header, read_snapshot
@@ -235,11 +235,10 @@ def _read_table(path: Path, particles: Particles) -> Table:
         raise KeyError(f"it has no column {missing[0]}")
     if any(np.ma.is_masked(table[name]) for name in table.colnames if name in {"id", *"xyz", *MASSES, *ANY_MASS}):
         raise ValueError("it has empty cells")
-    places = np.stack([u.Quantity(table[axis], table[axis].unit or u.Mpc).to_value(u.Mpc) for axis in "xyz"], axis=1)
+    places = np.stack([column_in(table, axis, u.Mpc) for axis in "xyz"], axis=1)
     known = {name: name for name in MASSES} | dict.fromkeys(ANY_MASS, "mass")
     masses = {
-        ours: u.Quantity(table[name], table[name].unit or u.Msun).to_value(u.Msun)
-        for name, ours in known.items() if name in table.colnames
+        ours: column_in(table, name, u.Msun) for name, ours in known.items() if name in table.colnames
     }  # fmt: skip
     identity = table["id"] if "id" in table.colnames else np.arange(len(table))
     return _table(np.asarray(identity), places, masses)

@@ -57,8 +57,7 @@ def _images_of(maps: MapSet, row: int) -> list[tuple[str, Image, dict[str, objec
         found.append((name, Image(data, np.ones(data.shape, bool), unit, None, name), {"CHANNEL": name}))
     for name in maps.instruments:
         seen = maps.exposure(name, one)
-        with h5py.File(maps.path) as f:
-            about = dict(f["observed"][name].attrs)
+        about = maps.about(name)
         image = Image(
             seen.image[0].astype(float), seen.mask[0], str(about["unit"]), None, name, seen.noise[0],
             float(about["fwhm_arcsec"]),

@@ -33,7 +33,7 @@ from scipy.special import erfc
 
 from zwicky.cosmology import Cosmology
 from zwicky.grid import wrapped
-from zwicky.halos import halo_centres
+from zwicky.halos import column_in, halo_centres
 from zwicky.simulate.state import Particles, Species
 
 LEAST_MASS = 10**9.5  # stellar mass of the faintest galaxy painted [Msun]
@@ -97,12 +97,12 @@ def galaxies_of_table(table: Table, particles: Particles) -> Species:
     missing = [name for name in ("x", "y", "z", "stellar_mass") if name not in table.colnames]
     if missing:
         raise ValueError(f"the table of galaxies has no column {missing[0]}.")
-    masses = _column(table, "stellar_mass", u.Msun)
-    positions = np.stack([_column(table, axis, u.Mpc) for axis in "xyz"], axis=1)
+    masses = column_in(table, "stellar_mass", u.Msun)
+    positions = np.stack([column_in(table, axis, u.Mpc) for axis in "xyz"], axis=1)
     if not (np.isfinite(positions).all() and np.isfinite(masses).all() and (masses > 0).all()):
         raise ValueError("galaxies must have finite places and positive masses.")
     known = all(f"v{axis}" in table.colnames for axis in "xyz")
-    velocities = np.stack([_column(table, f"v{axis}", u.km / u.s) for axis in "xyz"], 1) if known else None
+    velocities = np.stack([column_in(table, f"v{axis}", u.km / u.s) for axis in "xyz"], 1) if known else None
     return Species(
         positions, None if velocities is None else velocities.astype(np.float32), masses,
         support_radius(half_mass_radius(masses, particles.cosmology, particles.scale_factor), particles.scale_factor),
@@ -200,11 +200,6 @@ def _half_mass_of_kernel() -> float:
         return 14 * q**3 - 84 * q**5 + 140 * q**6 - 90 * q**7 + 21 * q**8
 
     return float(brentq(lambda q: inside(q) - 0.5, 0.0, 1.0))
-
-
-def _column(table: Table, name: str, unit: u.UnitBase) -> NDArray[np.float64]:
-    """A column in this unit, which is also that of a column without one."""
-    return np.asarray(u.Quantity(table[name], table[name].unit or unit).to_value(unit), dtype=float)
 
 
 def _joined(painted: list[Species], moving: bool) -> Species:

@@ -75,6 +75,15 @@ def gather(cells: Cells, mesh: Tensor) -> Tensor:
     return kernels(mesh.device).gather(cells.position, mesh)
 
 
+def mode_counts(n: int) -> NDArray[np.float64]:
+    """How many modes of the full transform each column of a real one of n points stands for: 1 or 2, (n // 2 + 1,)."""
+    counts = np.full(n // 2 + 1, 2.0)
+    counts[0] = 1.0
+    if n % 2 == 0:
+        counts[-1] = 1.0
+    return counts
+
+
 def rfft(mesh: Tensor) -> Tensor:
     """Unnormalised real FFT of a mesh, (n, n, n//2 + 1) complex64."""
     return torch.fft.rfftn(mesh)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from astropy import units as u
 from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
@@ -231,6 +232,11 @@ def _as_table(found: list[dict[str, float]], particles: Particles) -> Table:
     table["fgas200m"] = np.array([f["fgas200m"] for f in found], float)
     table.meta.update(version=__version__, redshift=particles.redshift, box=particles.box, **particles.origin)
     return table
+
+
+def column_in(table: Table, name: str, unit: u.UnitBase) -> NDArray[np.float64]:
+    """A column in this unit, which is also that of a column without one."""
+    return np.asarray(u.Quantity(table[name], table[name].unit or unit).to_value(unit))
 
 
 def halo_centres(halos: Table) -> NDArray[np.float64]:

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.cosmology import LambdaCDM
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from zwicky.cosmology import Cosmology
 from zwicky.io import UserError, atomic_path, require_file
 from zwicky.observe.channels import is_channel
+from zwicky.observe.scene import universe
 
 LEAST_COVER = 0.5
 
@@ -213,8 +213,13 @@ def pixel_size(image: Image, redshift: float, cosmology: Cosmology) -> float:
     scales = proj_plane_pixel_scales(image.wcs)
     if abs(scales[0] / scales[1] - 1) > 0.01:
         raise UserError(f"the pixels of {image.name} are not square; resample it first.")
-    distance = LambdaCDM(cosmology.hubble0, cosmology.omega_m, cosmology.omega_l).angular_diameter_distance(redshift)
-    return float(np.deg2rad(np.sqrt(scales[0] * scales[1])) * distance.to_value(u.kpc))
+    distance = universe(cosmology).angular_diameter_distance(redshift)
+    return float(np.deg2rad(pixel_angle(image.wcs)) * distance.to_value(u.kpc))
+
+
+def pixel_angle(wcs: WCS) -> float:
+    """Side of a square of the area of a pixel [deg]."""
+    return float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs))))
 
 
 def to_unit(image: Image, channel: str, wanted: str, redshift: float) -> tuple[NDArray[np.float64], str | None]:

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from astropy.wcs.utils import proj_plane_pixel_scales
 from numpy.typing import NDArray
 
 from zwicky.headers import plain
-from zwicky.images import Image, read_image, read_mask, same_grid, write_image
+from zwicky.images import Image, pixel_angle, read_image, read_mask, same_grid, write_image
 from zwicky.io import UserError
 from zwicky.observe.channels import channel
 from zwicky.observe.instrument import Counter, image_of_counts, instruments
@@ -86,7 +85,7 @@ def _pixel(image: Image) -> float:
     """Side of a pixel [arcsec]."""
     if image.wcs is None:
         raise UserError(f"{image.name} has no sky coordinates (WCS), which say how large its pixels are.")
-    return float(3600 * np.sqrt(np.prod(proj_plane_pixel_scales(image.wcs))))
+    return 3600 * pixel_angle(image.wcs)
 
 
 def _header(counts: Image, telescope: Counter, redshift: float) -> fits.Header:

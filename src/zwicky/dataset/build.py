@@ -114,20 +114,21 @@ def _run(jobs: list[Job], total: int, progress: Progress | None, workers: int, s
 
     Clusters of a job whose process was lost are tried again one by one, so that none is lost for another's sake.
     """
-    count = {int(c): int(n) for job in jobs for c, n in zip(job.clusters, job.sightlines, strict=True)}
-    done: set[int] = set()
+    left = {int(c): int(n) for job in jobs for c, n in zip(job.clusters, job.sightlines, strict=True)}
     failed: dict[int, str] = {}
+    done = 0
 
     def run(some: list[Job]) -> list[Job]:
+        nonlocal done
         lost = []
         for cluster, reason in each(observe_clusters, some, _lost, workers, scheduler):
             failed.pop(cluster, None)
             if reason:
                 failed[cluster] = reason
             lost += _alone(some, cluster) if reason == LOST else []
-            done.add(cluster)
+            done += left.pop(cluster, 0)
             if progress:
-                progress(sum(count[c] for c in done), total)
+                progress(done, total)
         return lost
 
     run(run(jobs))
@@ -144,8 +145,9 @@ def _alone(jobs: list[Job], cluster: int) -> list[Job]:
 
 def observe_clusters(job: Job) -> Iterator[tuple[int, str]]:
     """Write the part of each cluster that has none yet; tell for every cluster why it failed, or ''."""
-    left = [k for k, cluster in enumerate(job.clusters) if not _part(job.folder, cluster).exists()]
-    yield from ((int(cluster), "") for k, cluster in enumerate(job.clusters) if k not in left)
+    made = [_part(job.folder, cluster).exists() for cluster in job.clusters]
+    yield from ((int(cluster), "") for cluster, there in zip(job.clusters, made, strict=True) if there)
+    left = [k for k, there in enumerate(made) if not there]
     if left:
         particles = _around(job, left)
         yield from (_observe_cluster(job, k, particles) for k in left)

@@ -21,15 +21,14 @@ def data_card(maps: MapSet) -> str:
     with h5py.File(maps.path) as f:
         attributes = dict(f.attrs)
         simulation = f["simulation"][()] if "simulation" in f else np.zeros(len(maps), int)
-        telescopes = {name: dict(group.attrs) for name, group in f.get("observed", {}).items()}
     lines = [f"# {maps.path.name}", "", *_about(maps, attributes), "", "## Clusters and sightlines", ""]
     heads: tuple[str, ...] = ("split", "sightlines", "clusters", "simulations", "M200m [Msun]")
     lines += [*_table(heads, _splits(maps, simulation)), ""]
     lines += [*_table(("log10 M200m", "sightlines", "clusters"), _masses(maps)), "", "## Maps", ""]
     lines += _table(("channel", "unit", "least", "median", "mean", "largest", "not positive"), _channels(maps))
-    if telescopes:
+    if maps.instruments:
         heads = ("instrument", "channel", "unit", "beam [arcsec]", "noise", "known pixels", "source")
-        lines += ["", "## Images", "", *_table(heads, _images(maps, telescopes))]
+        lines += ["", "## Images", "", *_table(heads, _images(maps))]
     failed = failed_clusters(maps.path)
     if failed:
         lines += ["", "## Clusters left out", "", *(f"- {number}: {reason}" for number, reason in failed.items())]
@@ -83,9 +82,9 @@ def _channels(maps: MapSet) -> Iterable[tuple[str, ...]]:
         yield name, unit or "none", *(f"{x:.3g}" for x in numbers), f"{100 * empty / pixels:.2g}%"
 
 
-def _images(maps: MapSet, telescopes: dict[str, dict[str, object]]) -> Iterable[tuple[str, ...]]:
-    for name, about in telescopes.items():
-        noise, known = [], []
+def _images(maps: MapSet) -> Iterable[tuple[str, ...]]:
+    for name in maps.instruments:
+        about, noise, known = maps.about(name), [], []
         for start in range(0, len(maps), BATCH):
             seen = maps.exposure(name, slice(start, start + BATCH))
             noise.append(float(np.median(seen.noise)))

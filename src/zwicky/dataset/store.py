@@ -90,6 +90,11 @@ class MapSet:
         fields = self.instruments[instrument]
         return Exposure(**{name: self._rows_of(f"observed/{instrument}/{name}", rows) for name in fields})
 
+    def about(self, instrument: str) -> dict[str, Any]:
+        """Attributes of the images of an instrument: channel, unit, fwhm_arcsec, instrument (JSON)."""
+        with h5py.File(self.path) as f:
+            return dict(f["observed"][instrument].attrs)
+
     def _rows_of(self, name: str, rows: NDArray[np.int64] | slice) -> NDArray:
         with h5py.File(self.path) as f:
             data = f[name]

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zwicky.grid import mode_counts
 from zwicky.products import ratio
 
 Array = NDArray[Any]
@@ -88,19 +89,10 @@ def radial_bins(pixels: int, pixel_mpc: float, k_edges: ArrayLike, *, h: float) 
     k = np.hypot(k_y[:, None], k_x[None, :]).ravel()
     edges = np.asarray(k_edges, dtype=float)
     bins = np.digitize(k, edges) - 1
-    weights = (bins[:, None] == np.arange(len(edges) - 1)) * _mode_counts(pixels)[:, None]
+    weights = (bins[:, None] == np.arange(len(edges) - 1)) * np.tile(mode_counts(pixels), pixels)[:, None]
     total = weights.sum(0)
     weights = np.divide(weights, total, out=np.full(weights.shape, np.nan), where=total > 0)
     return k @ weights, weights
-
-
-def _mode_counts(pixels: int) -> Array:
-    """Times each rfft2 mode stands for in the full plane: 2 but for the self-conjugate columns, (P * (P//2 + 1),)."""
-    counts = np.full((pixels, pixels // 2 + 1), 2.0)
-    counts[:, 0] = 1.0
-    if pixels % 2 == 0:
-        counts[:, -1] = 1.0
-    return counts.ravel()
 
 
 def power_spectra(a: Array, b: Array, pixel_mpc: float, k_edges: ArrayLike, *, h: float) -> Array:

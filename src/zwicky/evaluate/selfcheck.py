@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zwicky.evaluate.report import evaluate_channel
+from zwicky.grid import mode_counts
 from zwicky.io import UserError
 
 Array = NDArray[Any]
@@ -93,8 +94,7 @@ def _exact(maps: int, samples: int, rng: np.random.Generator) -> tuple[Array, Ar
     k = np.hypot(np.fft.fftfreq(PIXELS)[:, None], np.fft.rfftfreq(PIXELS))
     k[0, 0] = k[0, 1]  # the mean of a map varies as its longest modes do
     P = k**INDEX
-    weight = np.where((np.arange(k.shape[1]) == 0) | (np.arange(k.shape[1]) == PIXELS // 2), 1.0, 2.0)
-    P *= (RMS * PIXELS) ** 2 / (P * weight).sum()  # <|rfft2|^2 / P^2> of each mode: rms over the map is RMS
+    P *= (RMS * PIXELS) ** 2 / (P * mode_counts(PIXELS)).sum()  # so that the rms over the map is RMS
     B, N = np.exp(-0.5 * (2 * np.pi * k * BEAM) ** 2), (NOISE * RMS) ** 2 * np.ones_like(k)
     V = 1 / (1 / P + B**2 / N)
     d, n = (_modes(S, (maps,), rng) for S in (P, N))

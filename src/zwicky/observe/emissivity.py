@@ -51,6 +51,11 @@ def electron_number(mass_gas: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(mass_gas, dtype=float) * (MSUN / (MU_E * M_PROTON))
 
 
+def nucleon_density(density: ArrayLike) -> NDArray[np.float64]:
+    """Nucleons of gas of proper density [Msun / Mpc^3], any shape [cm^-3]."""
+    return np.asarray(density, dtype=float) * (MSUN / MPC**3 / M_PROTON)
+
+
 def compton_y_weight(mass: ArrayLike, temperature: ArrayLike) -> NDArray[np.float64]:
     """sigma_T / (m_e c^2) N_e k T [kpc^2]: divided by an area [kpc^2] it is the Compton y averaged over that area.
 
@@ -90,8 +95,7 @@ def _bremsstrahlung(
 ) -> NDArray[np.float64]:
     """c_ff T^(1/2) N_e n g_Z2 [erg s^-1], n the density of nucleons and g_Z2 the sum of g Z^2 n_i over it."""
     T = np.asarray(temperature, dtype=float)
-    nucleons = np.asarray(density, dtype=float) * (MSUN / MPC**3 / M_PROTON)  # [cm^-3]
-    return C_FREE_FREE * np.sqrt(T) * electron_number(mass) * nucleons * g_Z2
+    return C_FREE_FREE * np.sqrt(T) * electron_number(mass) * nucleon_density(density) * g_Z2
 
 
 def band_luminosity(

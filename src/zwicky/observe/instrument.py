@@ -29,7 +29,7 @@ from zwicky.io import DAMAGE, UserError, reason_of, require_file
 from zwicky.observe.channels import channel, is_channel
 from zwicky.observe.scene import Scene
 from zwicky.observe.sky import ARCSEC, Function, Sky, cut, distance, filtered, gaussian_field, inside_field, rms_of
-from zwicky.observe.sz_spectrum import reduced_frequency
+from zwicky.observe.sz_spectrum import planck_slope, thermal_spectrum
 from zwicky.units import T_CMB
 
 FWHM = np.sqrt(8 * np.log(2))  # over the sigma of a Gaussian
@@ -92,12 +92,12 @@ class Bolometer:
         """White noise in Compton y [arcmin], at the frequency of the instrument, without relativistic corrections."""
         if not self.frequency_ghz:
             return self.depth
-        x = float(reduced_frequency(self.frequency_ghz))
-        return self.depth / (T_CMB * 1e6 * abs(x / np.tanh(x / 2) - 4))
+        f = thermal_spectrum(self.frequency_ghz) / planck_slope(self.frequency_ghz)
+        return self.depth / (T_CMB * 1e6 * abs(float(f)))
 
     def transfer(self, l: NDArray[np.float64]) -> NDArray[np.float64]:
         """B(l) T(l)."""
-        return np.exp(-0.5 * (l * self.fwhm_arcsec * ARCSEC / FWHM) ** 2) * self._filter(l)
+        return _gaussian(self.fwhm_arcsec, l) * self._filter(l)
 
     def _filter(self, l: NDArray[np.float64]) -> NDArray[np.float64] | float:
         """T(l)."""
@@ -121,7 +121,7 @@ class Bolometer:
         image = cut(filtered(seen, self.transfer, sky.pixel_arcsec), pixels)
         image = image + _field(self.noise_power, pixels, sky.pixel_arcsec, rng, large=self.knee > 0 or self.smoothed)
         mask = _field_of(self, pixels, sky.pixel_arcsec)
-        rms = rms_of(self.white_power, LARGE * pixels, sky.pixel_arcsec)
+        rms = _white_rms(self, pixels, sky.pixel_arcsec)
         return Exposure(np.where(mask, image, 0.0), np.full_like(image, rms), mask)
 
     def _behind(self, sky: Sky) -> NDArray[np.float64]:
@@ -132,6 +132,12 @@ class Bolometer:
         if self.sources_mjy:
             behind += sky.sources(self.frequency_ghz, self.sources_mjy)
         return behind
+
+
+@lru_cache(maxsize=32)
+def _white_rms(telescope: Bolometer, pixels: int, pixel_arcsec: float) -> float:
+    """rms of the noise of a pixel without its long waves, the same for every image of a set."""
+    return rms_of(telescope.white_power, LARGE * pixels, pixel_arcsec)
 
 
 @dataclass(frozen=True)
@@ -247,7 +253,7 @@ class Imager:
 
     def transfer(self, l: NDArray[np.float64]) -> NDArray[np.float64]:
         """B(l)."""
-        return np.exp(-0.5 * (l * self.fwhm_arcsec * ARCSEC / FWHM) ** 2)
+        return _gaussian(self.fwhm_arcsec, l)
 
     def rms(self, pixel_arcsec: float, scene: Scene) -> float:
         """Noise of a pixel [Lsun / kpc^2]; a source at the limit, fitted with the beam, has five times its error."""
@@ -263,6 +269,11 @@ class Imager:
         image = cut(filtered(clean, self.transfer, sky.pixel_arcsec), pixels)
         noise = np.full_like(image, self.rms(sky.pixel_arcsec, scene))
         return Exposure(image + noise * rng.standard_normal(image.shape), noise, np.ones_like(image, bool))
+
+
+def _gaussian(fwhm_arcsec: float, l: NDArray[np.float64]) -> NDArray[np.float64]:
+    """B(l) of a beam of this width."""
+    return np.exp(-0.5 * (l * fwhm_arcsec * ARCSEC / FWHM) ** 2)
 
 
 def image_of_counts(

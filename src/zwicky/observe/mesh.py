@@ -18,8 +18,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from zwicky.kernels.threads import share_out
-from zwicky.observe.project import CHUNK_MEMORY, CHUNKS
+from zwicky.observe.project import in_chunks
 from zwicky.simulate.state import Species
 
 POINTS = 3.0  # least number of points in a support radius
@@ -43,7 +42,8 @@ def on_mesh(species: Species, width: float, depth: float, pixels: int) -> Specie
     columns = np.column_stack([np.ones(len(species)), *means.values()]) * species.masses[:, None]
     places = species.positions[:, ::-1] / cell + 0.5 * cells
     radius: NDArray[np.float64] = species.support_radius  # type: ignore[assignment]
-    sums = _deposit_all(places, radius / cell, columns, cells)
+    shape = (*cells.tolist(), columns.shape[1])
+    sums = in_chunks(_deposit, shape, np.ascontiguousarray(places), radius / cell, columns)
     filled = np.argwhere(sums[..., 0] > 0)
     found = sums[tuple(filled.T)]
     masses, ratios = found[:, 0], found[:, 1:] / found[:, :1]
@@ -56,17 +56,6 @@ def on_mesh(species: Species, width: float, depth: float, pixels: int) -> Specie
         density=masses / (1e-3 * cell) ** 3,
         **scalars,
     )
-
-
-def _deposit_all(
-    places: NDArray[np.float64], support_radius: NDArray[np.float64], weights: NDArray[np.float64],
-    cells: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Sums of weights (P, C) over cells, (nz, ny, nx, C); lengths in cells. The same for any number of threads."""
-    chunks = max(1, min(CHUNKS, CHUNK_MEMORY // (int(cells.prod()) * weights.shape[1])))
-    meshes = np.zeros((chunks, *cells, weights.shape[1]))
-    share_out(_deposit, chunks, np.ascontiguousarray(places), support_radius, weights, meshes)
-    return meshes.sum(axis=0) if chunks > 1 else meshes[0]
 
 
 _inner = numba.njit(forceinline=True, error_model="numpy")

@@ -16,6 +16,8 @@ of `levels`.
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -110,14 +112,23 @@ def _on_cpu(
     lengths = positions * per_length + 0.5 * pixels, support_radius * per_length
 
     def deposit(which: Any, scale: float, ghost: int, side: int) -> NDArray[np.float64]:
-        chunks = max(1, min(CHUNKS, CHUNK_MEMORY // (side**2 * max(1, channels))))
-        maps = np.zeros((chunks, side, side, channels))
         mine = (v[which] for v in (*lengths, weights))
-        share_out(_deposit, chunks, *mine, scale, ghost, cumulative_kernel(), maps)
-        return maps.sum(axis=0) if chunks > 1 else maps[0]
+        return in_chunks(_deposit, (side, side, channels), *mine, scale, ghost, cumulative_kernel())
 
     image = cascade(deposit, choose_levels(*lengths, pixels), pixels, weights)
     return np.ascontiguousarray(np.moveaxis(image, -1, 0)) * per_length**2
+
+
+def in_chunks(loop: Callable[..., None], shape: tuple[int, ...], *arguments: Any) -> NDArray[np.float64]:
+    """The sum over chunks of the maps of this shape that a loop adds to; the same for any number of threads.
+
+    Args:
+        loop: of (first chunk, end, *arguments, maps (chunk, *shape)), as `share_out` wants it.
+    """
+    chunks = max(1, min(CHUNKS, CHUNK_MEMORY // max(1, math.prod(shape))))
+    maps = np.zeros((chunks, *shape))
+    share_out(loop, chunks, *arguments, maps)
+    return maps.sum(axis=0) if chunks > 1 else maps[0]
 
 
 def _check(

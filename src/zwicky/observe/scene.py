@@ -59,17 +59,18 @@ class Scene:
         """
         if not self.redshift > 0:
             raise ValueError("at redshift 0 a length has no angle; place the clusters at a redshift above 0.")
-        return float(np.rad2deg(1 / self._universe.angular_diameter_distance(self.redshift).to_value("kpc")) * 3600)
+        distance = universe(self.cosmology).angular_diameter_distance(self.redshift)
+        return float(np.rad2deg(1 / distance.to_value("kpc")) * 3600)
 
     @property
     def distance_modulus(self) -> float:
         """m - M, without K-correction."""
-        return float(self._universe.distmod(self.redshift).value)
+        return float(universe(self.cosmology).distmod(self.redshift).value)
 
-    @property
-    def _universe(self) -> LambdaCDM:
-        c = self.cosmology
-        return LambdaCDM(H0=c.hubble0, Om0=c.omega_m, Ode0=c.omega_l)
+
+def universe(c: Cosmology) -> LambdaCDM:
+    """The cosmology as astropy's, for distances."""
+    return LambdaCDM(H0=c.hubble0, Om0=c.omega_m, Ode0=c.omega_l)
 
 
 Weight = Callable[[Species, Scene], NDArray[np.float64]]  # what each particle adds to a map, times an area

@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.fft import irfft2, rfft2
 
 from zwicky.cosmology import Cosmology
-from zwicky.observe.sz_spectrum import reduced_frequency
+from zwicky.grid import mode_counts
+from zwicky.observe.sz_spectrum import planck_slope
 from zwicky.units import C_CGS, H_PLANCK, K_B, T_CMB
 
 Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -60,11 +61,7 @@ def gaussian_field(
 def rms_of(power: Function, pixels: int, pixel_arcsec: float) -> float:
     """rms of what `gaussian_field` makes."""
     P = _power_of_modes(power, pixels, pixel_arcsec)
-    twice = np.full(P.shape[1], 2.0)  # modes that rfft2 leaves out
-    twice[0] = 1.0
-    if pixels % 2 == 0:
-        twice[-1] = 1.0
-    return float(np.sqrt((P * twice).sum()) / (pixels * pixel_arcsec * ARCSEC))
+    return float(np.sqrt((P * mode_counts(pixels)).sum()) / (pixels * pixel_arcsec * ARCSEC))
 
 
 def _power_of_modes(power: Function, pixels: int, pixel_arcsec: float) -> NDArray[np.float64]:
@@ -175,8 +172,7 @@ class Sky:
 
 def jansky_per_microkelvin(frequency_ghz: float) -> float:
     """dB/dT of the CMB [Jy / sr / uK]."""
-    x = reduced_frequency(frequency_ghz)
-    return float(I_0 / (T_CMB * 1e6) * x**4 * np.exp(x) / np.expm1(x) ** 2)
+    return float(I_0 / (T_CMB * 1e6) * planck_slope(frequency_ghz))
 
 
 def inside_field(diameter_arcmin: float, pixels: int, pixel_arcsec: float) -> NDArray[np.bool_]:

@@ -34,10 +34,16 @@ def reduced_frequency(frequency_ghz: ArrayLike) -> NDArray[np.float64]:
     return H_PLANCK * np.asarray(frequency_ghz, dtype=float) * 1e9 / (K_B * T_CMB)
 
 
+def planck_slope(frequency_ghz: ArrayLike) -> NDArray[np.float64]:
+    """dI / (dT / T_cmb) of the CMB, x^4 e^x / (e^x - 1)^2, any shape."""
+    x = reduced_frequency(frequency_ghz)
+    return x**4 * np.exp(x) / np.expm1(x) ** 2
+
+
 def thermal_spectrum(frequency_ghz: ArrayLike) -> NDArray[np.float64]:
     """g(x), any shape: dI / y without relativistic corrections."""
     x = reduced_frequency(frequency_ghz)
-    return x**4 * np.exp(x) / np.expm1(x) ** 2 * (x / np.tanh(x / 2) - 4)
+    return planck_slope(frequency_ghz) * (x / np.tanh(x / 2) - 4)
 
 
 def relativistic_spectrum(frequency_ghz: float, temperature_kev: ArrayLike) -> NDArray[np.float64]:
@@ -61,11 +67,10 @@ def relativistic_spectrum(frequency_ghz: float, temperature_kev: ArrayLike) -> N
 def change_of_temperature(frequency_ghz: float, temperature_kev: ArrayLike) -> NDArray[np.float64]:
     """(dT / T_cmb) / y at one frequency for electrons of these temperatures [keV], any shape: f(x) if they are cold.
 
-    dI = dT / T_cmb x^4 e^x / (e^x - 1)^2; dI / y comes from a spline in temperature.
+    dI = dT / T_cmb `planck_slope`; dI / y comes from a spline in temperature.
     """
-    x = float(reduced_frequency(frequency_ghz))
     kT = np.clip(np.asarray(temperature_kev, dtype=float), 0.0, WARMEST)
-    return _temperature_spline(frequency_ghz)(kT) / (x**4 * np.exp(x) / np.expm1(x) ** 2)
+    return _temperature_spline(frequency_ghz)(kT) / float(planck_slope(frequency_ghz))
 
 
 @functools.lru_cache(maxsize=8)

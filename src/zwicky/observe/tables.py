@@ -26,9 +26,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import map_coordinates
 
 from zwicky.io import DAMAGE, UserError, atomic_path, reason_of, require_file
-from zwicky.observe.emissivity import electron_number, photoelectric_cross_section
+from zwicky.observe.emissivity import electron_number, nucleon_density, photoelectric_cross_section
 from zwicky.snapshots.layout import require_data
-from zwicky.units import KEV, KEV_IN_K, M_PROTON, MPC, MSUN, X_HYDROGEN
+from zwicky.units import KEV, KEV_IN_K, X_HYDROGEN
 
 FORMAT = "zwicky-emissivity-1"
 UNITS = {"log_temperature": "log10 K", "metallicity": "Zsun", "energy": "keV", "emissivity": "erg cm3 / s"}
@@ -107,7 +107,7 @@ class EmissivityTable:
             ValueError: the band is empty, or not within the energies of the table.
         """
         of_band = self.emissivity @ self._weights(band_kev, redshift, hydrogen_column, photons)
-        n_H = np.asarray(density, dtype=float) * (X_HYDROGEN * MSUN / MPC**3 / M_PROTON)  # [cm^-3]
+        n_H = X_HYDROGEN * nucleon_density(density)  # [cm^-3]
         return electron_number(mass) * n_H * self._between(of_band, temperature, metallicity)
 
     def _weights(self, band_kev: tuple[float, float], z: float, column: float, photons: bool) -> NDArray[np.float64]:

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import numpy as np
-from astropy.cosmology import LambdaCDM
 from numpy.typing import NDArray
 
-from zwicky.observe.scene import Scene, Weight
+from zwicky.observe.scene import Scene, Weight, universe
 from zwicky.simulate.state import Species
 from zwicky.units import C_CGS, G_MPC
 
@@ -25,10 +24,9 @@ def critical_surface_density(scene: Scene, source: float) -> float:
             f"a source at redshift {source:g} is not lensed by a cluster at {scene.redshift:g}; place the cluster at a "
             "redshift above 0 and below that of the source."
         )
-    c = scene.cosmology
-    universe = LambdaCDM(H0=c.hubble0, Om0=c.omega_m, Ode0=c.omega_l)
-    d_l, d_s = (universe.comoving_transverse_distance(z).to_value("Mpc") for z in (scene.redshift, source))
-    curvature = universe.Ok0 / universe.hubble_distance.to_value("Mpc") ** 2
+    ours = universe(scene.cosmology)
+    d_l, d_s = (ours.comoving_transverse_distance(z).to_value("Mpc") for z in (scene.redshift, source))
+    curvature = ours.Ok0 / ours.hubble_distance.to_value("Mpc") ** 2
     between = d_s * np.sqrt(1 + curvature * d_l**2) - d_l * np.sqrt(1 + curvature * d_s**2)  # Hogg 1999, eq. 19
     ratio = d_s / between / (d_l / (1 + scene.redshift))  # D_s / (D_l D_ls) [1/Mpc]
     return float((C_CGS / 1e5) ** 2 * ratio / (4 * np.pi * G_MPC) / 1e6)

@@ -20,10 +20,10 @@ from zwicky.cosmology import Cosmology
 from zwicky.dataset.loader import conditioned
 from zwicky.device import autocast, choose_device, cpu_threads
 from zwicky.diffusion.denoise import Denoiser
-from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, seeded_noise
+from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, evaluations, seeded_noise
 from zwicky.images import pixel_size, read_image, read_mask, regrid, regrid_wcs, same_grid, to_unit
 from zwicky.io import UserError
-from zwicky.model import ModelConfig, model_id, read_model
+from zwicky.model import KINDS, ModelConfig, model_id, read_model
 from zwicky.products import Posterior
 
 BATCH = 10
@@ -49,7 +49,7 @@ class Model:
         seed: int = 0,
         *,
         masks: Mapping[str, NDArray] | None = None,
-        sampler: str = "dpm",
+        sampler: str | None = None,
         steps: int | None = None,
         wcs: WCS | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -59,16 +59,20 @@ class Model:
         Args:
             inputs: channel -> (Y, X) in the unit of the channel; any subset of the model's inputs, even none.
             redshift: of the cluster. pixel_kpc: side of a pixel, proper [kpc].
-            n: number of samples. seed: of the samples; sample i depends on (seed, i) alone.
+            n: number of samples; where the mean alone is asked for, or all that the model gives, one map comes back.
+            seed: of the samples; sample i depends on (seed, i) alone.
             masks: channel -> (Y, X), true where a pixel is known.
-            sampler: a name of `diffusion.sample.SAMPLERS`. steps: noise levels, None for the sampler's default.
+            sampler: a name of `diffusion.sample.SAMPLERS`, None for that of the kind of model.
+            steps: noise levels, None for the sampler's default.
             wcs: celestial coordinates of the images.
             progress: called as progress(network evaluations done, in all).
 
         Raises:
             ValueError: an input is unknown, not a finite 2-D image, or differs in shape; or a number is out of range.
         """
+        sampler = sampler or KINDS[self.config.kind].sampler
         _check_request(redshift, pixel_kpc, n, seed, sampler, steps)
+        n = 1 if sampler == "mean" or self.config.kind == "regression" else n
         y, known = self._normalised(inputs, masks or {}, pixel_kpc)
         shape = next((np.shape(m) for m in inputs.values()), (self.config.pixels,) * 2)
         x = self._draw(conditioned(y, known), redshift, n, seed, sampler, steps or DEFAULT_LEVELS[sampler], progress)
@@ -124,7 +128,7 @@ class Model:
         c = self.config
         shape = (len(c.targets), c.pixels, c.pixels)
         sigmas = c.noise.steps(steps)
-        per_batch = 2 * steps - 1 if sampler == "heun" else steps
+        per_batch = evaluations(sampler, steps)
         batches = [range(i, min(i + BATCH, n)) for i in range(0, n, BATCH)]
         done = 0
 

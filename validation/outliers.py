@@ -1,9 +1,9 @@
 """Warnings of outliers: how many clusters of other physics they catch, and how many whose mass is off.
 
-    python validation/outliers.py runs/outliers [--seeds 7] [--steps 1500] [--figure roc.png]
+    python validation/outliers.py runs/outliers [--train 3] [--validation 2] [--test 1] [--figure roc.png]
 
 Simulates boxes of 2 x 48^3 particles in 46.9 Mpc/h with the default physics, trains a small model on the first of them
-and takes the limit of the score from the next two. The last two are then seen as they are, with other physics, and with
+and takes the limit of the score from the next. The last are then seen as they are, with other physics, and with
 faults: a second cluster in the field, a bright source, images scaled by 1.5. Prints, for each, the area under the ROC
 curve, the share of sightlines with a warning, the share whose mass is off by more than 3 standard deviations, and the
 share of these with a warning. Runs, maps and model are kept and resumed.
@@ -20,6 +20,7 @@ from zwicky.dataset.build import build_maps
 from zwicky.dataset.plan import ObserveConfig
 from zwicky.dataset.store import open_maps
 from zwicky.evaluate.outliers import area, judge, roc, shares
+from zwicky.evaluate.run import choose_rows
 from zwicky.outliers import FALSE_ALARMS
 from zwicky.reconstruct import add_reference, load_model
 from zwicky.simulate.pressure import PressureModel
@@ -27,10 +28,9 @@ from zwicky.simulate.run import SimulationConfig, simulate
 from zwicky.train import TrainConfig, train
 
 TARGETS, INPUTS = ("gas", "dark_matter"), ("compton_y", "xray")
-HELD_OUT = 2  # simulations for validation, and as many for test
 PHYSICS = {
     "default": {},
-    "p0": {"pressure": PressureModel(p0=1.5 * 5.048)},
+    "cold": {"pressure": PressureModel(thermal_0=0.65)},  # p0 would change nothing: gas follows pressure, T stays
     "baryons": {"cosmology": Cosmology(omega_b=0.06)},
     "thermal": {"pressure": PressureModel(thermal_scale=1.0)},
     "beta": {"pressure": PressureModel(beta=4.5)},
@@ -85,11 +85,11 @@ FAULTS = {
 }
 
 
-def populations(folder, own, seeds):
+def populations(folder, own, seeds, count):
     """Name, maps of all channels, R200m [kpc] and clusters of each kind of held-out sightlines; the like ones first."""
     for name in PHYSICS:
         maps = own if name == "default" else observe(folder, name, seeds, fractions=(0.0, 0.0, 1.0))
-        rows = maps.rows("test")
+        rows = choose_rows(maps, "test", count)
         found = {channel: maps.read(channel, rows) for channel in (*TARGETS, *INPUTS)}
         about = maps.halo["r200m"][rows], maps.cluster[rows]
         yield name, found, *about
@@ -101,21 +101,23 @@ def main():
     """Run, print the table, draw the ROC curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seeds", type=int, default=7)
+    for split, default in (("train", 3), ("validation", 2), ("test", 1)):
+        parser.add_argument(f"--{split}", type=int, default=default, help="simulations")
+    parser.add_argument("--sightlines", type=int, default=60, help="of each kind")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--given", nargs="+", default=INPUTS, help="the channels that are given")
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
-    seeds, share = range(1, o.seeds + 1), HELD_OUT / o.seeds
-    fractions = (1 - 2 * share, share, share)
-    own = observe(o.folder, "default", seeds, hold_out="simulation", fractions=fractions)
+    counts = np.array([o.train, o.validation, o.test])
+    seeds = range(1, counts.sum() + 1)
+    own = observe(o.folder, "default", seeds, hold_out="simulation", fractions=tuple(counts / counts.sum()))
     config = TrainConfig(TARGETS, INPUTS, steps=o.steps, widths=(24, 48, 64), batch=16)
     folder = train(own.path, o.folder / "model", config)
     add_reference(folder, own.path)
     model, rng, like, every = load_model(folder), np.random.default_rng(0), None, {}
     print("kind              maps  clusters  area    warned        failed        failed and warned / failed")
-    for name, maps, r200m, cluster in populations(o.folder, own, seeds[-HELD_OUT:]):
+    for name, maps, r200m, cluster in populations(o.folder, own, seeds[-o.test :], o.sightlines):
         given, truth = ({c: maps[c] for c in names} for names in (o.given, TARGETS))
         cases = judge(model, given, truth, r200m, cluster, own.redshift, o.samples)
         like = like or cases

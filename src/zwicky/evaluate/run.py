@@ -1,7 +1,7 @@
 """`zwicky evaluate`: sample the posterior of held-out sightlines and write the report.
 
-Samples of one sightline are kept in a file of their own while the evaluation runs, so that it resumes where it stopped;
-they are removed when the report is there.
+The samples of one sightline are reduced to a row of small numbers in a file of its own, so that an evaluation resumes
+where it stopped and needs the memory of one sightline only; the rows are removed when the report is there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from zwicky.dataset.store import MapSet, open_maps
 from zwicky.diffusion.sample import SAMPLERS
-from zwicky.evaluate.report import evaluate_channel, figure_arrays, write_report
+from zwicky.evaluate.battery import summarise
+from zwicky.evaluate.report import figure_arrays, write_report
+from zwicky.evaluate.rows import MapGrid, Row, map_row
 from zwicky.io import UserError, atomic_path, require_writable
 from zwicky.observe.sightlines import SPLITS
 from zwicky.products import SURFACE_DENSITY
@@ -106,41 +108,64 @@ def _evaluate_one(
 ) -> None:
     request = {"model_id": model.id, "maps": maps.fingerprint, "version": __version__, **asdict(config)}
     if _is_done(folder / "metrics.json", request):
-        shutil.rmtree(folder / "samples", ignore_errors=True)
+        shutil.rmtree(folder / "rows", ignore_errors=True)
         return tell(len(rows))
-    work = require_writable(folder / "samples")
+    work = require_writable(folder / "rows")
     _require_same(work / "request.json", request)
     for i, row in enumerate(rows):
-        file = work / f"{row}.npy"
+        file = work / f"{row}.npz"
         if not file.exists():
-            samples = _sample_row(model, maps, int(row), config)
+            reduced = _reduce_row(model, maps, int(row), config)
             with atomic_path(file) as part, open(part, "wb") as f:
-                np.save(f, samples)
+                np.savez(f, **reduced)  # type: ignore[arg-type]
         tell(i + 1)
     channels, arrays = {}, {}
-    for c, name in enumerate(model.config.targets):
-        if model.config.units[name] != SURFACE_DENSITY:
-            continue
-        samples = np.stack([np.load(work / f"{row}.npy", mmap_mode="r")[:, c] for row in rows])
-        truth = maps.read(name, rows)
-        channels[name] = evaluate_channel(
-            truth, samples, pixel_kpc=maps.pixel_kpc, h=maps.cosmology.h, r200m_kpc=maps.halo["r200m"][rows],
-            r500c_kpc=maps.halo["r500c"][rows], m200m=maps.halo["m200m"][rows], cluster_ids=maps.cluster[rows],
-            rng=np.random.default_rng(config.seed), redshift=maps.redshift,
-        )
-        arrays[name] = figure_arrays(truth, samples, pixel_kpc=maps.pixel_kpc)
+    for name in _judged(model):
+        reduced_rows = [_read_row(work / f"{row}.npz", name) for row in rows]
+        channels[name] = summarise(
+            reduced_rows, _grid(maps), maps.halo["m200m"][rows], maps.cluster[rows], config.samples,
+            np.random.default_rng(config.seed),
+        )  # fmt: skip
+        arrays[name] = figure_arrays(reduced_rows)
     write_report(folder, channels, arrays, {"model": model.name, "request": request, "rows": rows})
     shutil.rmtree(work)
 
 
-def _sample_row(model: Model, maps: MapSet, row: int, config: EvaluateConfig) -> NDArray[np.float32]:
-    """Samples (S, C, Y, X) of one row, all inputs given."""
+def _judged(model: Model) -> list[str]:
+    """The targets that are surface densities, for which the measures are defined."""
+    return [name for name in model.config.targets if model.config.units[name] == SURFACE_DENSITY]
+
+
+def _grid(maps: MapSet) -> MapGrid:
+    return MapGrid(maps.pixels, maps.pixel_kpc, maps.cosmology.h, maps.redshift)
+
+
+def _reduce_row(model: Model, maps: MapSet, row: int, config: EvaluateConfig) -> Row:
+    """The numbers of one row of maps, under "<channel>/<name>"."""
+    samples = _sample_row(model, maps, row, config)
+    radii = maps.halo["r500c"][row], maps.halo["r200m"][row]
+    reduced: Row = {}
+    for name in _judged(model):
+        rng = np.random.default_rng([config.seed, row])
+        truth = maps.read(name, np.array([row]))[0]
+        numbers = map_row(truth, samples[name], _grid(maps), *radii, rng)
+        reduced |= {f"{name}/{key}": value for key, value in numbers.items()}
+    return reduced
+
+
+def _read_row(path: Path, channel: str) -> Row:
+    with np.load(path) as file:
+        return {key.split("/")[1]: file[key] for key in file.files if key.split("/")[0] == channel}
+
+
+def _sample_row(model: Model, maps: MapSet, row: int, config: EvaluateConfig) -> dict[str, NDArray]:
+    """Samples {channel: (S, Y, X)} of one row, all inputs given."""
     inputs = {name: maps.read(name, np.array([row]))[0] for name in model.config.inputs}
     posterior = model.sample(
         inputs, maps.redshift, maps.pixel_kpc, config.samples, config.seed * 1_000_003 + row,
         sampler=config.sampler, steps=config.steps or None,
     )
-    return np.stack(list(posterior.samples.values()), axis=1)
+    return posterior.samples
 
 
 def _require_fit(model: Model, maps: MapSet) -> None:

@@ -195,13 +195,16 @@ def test_arrays_that_do_not_fit_are_refused(reference, change):
 
 
 @pytest.fixture(scope="module")
-def watchful(model_folder, map_file, tmp_path_factory):
-    """The tiny model with a reference."""
-    folder = shutil.copytree(model_folder, tmp_path_factory.mktemp("models") / "tiny")
+def watchful(model_folder, map_file, more_maps, tmp_path_factory):
+    """The tiny model with a reference from ten validation maps; six, those it was trained with, are too few."""
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(model_folder, folder / "tiny")
+    add_reference(folder / "tiny", map_file)
+    assert not (folder / "tiny" / outliers.FILE).exists()
     seen = []
-    add_reference(folder, map_file, progress=lambda done, total: seen.append((done, total)), samples=2)
-    assert seen == [(i, 6) for i in range(1, 7)]
-    return folder
+    add_reference(folder / "tiny", more_maps, progress=lambda done, total: seen.append((done, total)), samples=2)
+    assert seen == [(i, 10) for i in range(1, 11)]
+    return folder / "tiny"
 
 
 def test_a_model_without_a_reference_gives_no_score(model, observation, tmp_path):

@@ -46,6 +46,7 @@ SEEN = 0.9  # of a ring, for its features to be used: those of a part of it are 
 LEAST_FEATURES = 4  # to judge at all
 SMOOTH = 0.01  # added to the rms of a ring, in standard deviations of the training pixels
 FALSE_ALARMS = 0.1
+FEWEST = 9  # validation maps, of which a new one is further off than all in FALSE_ALARMS of the cases
 CHUNK = 64  # maps read at a time
 
 
@@ -77,7 +78,7 @@ class Reference:
         inputs: Sequence[str],
         scales: Mapping[str, LogScale],
         draw: Callable[[NDArray[np.float32], int, int], NDArray[np.float32]],
-        most: int = 200,
+        most: int = 150,
     ) -> Reference:
         """The reference of a set of maps: Gaussian of its training split, distances of its validation split.
 

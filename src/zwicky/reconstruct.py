@@ -25,7 +25,7 @@ from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, seeded_noise
 from zwicky.images import pixel_size, read_image, read_mask, regrid, regrid_wcs, same_grid, to_unit
 from zwicky.io import UserError
 from zwicky.model import ModelConfig, find_model, model_id, read_model
-from zwicky.outliers import Reference, read_reference
+from zwicky.outliers import FEWEST, Reference, read_reference
 from zwicky.products import Outlier, Posterior
 
 BATCH = 10
@@ -209,6 +209,8 @@ def add_reference(
 ) -> None:
     """Give a model the reference that outliers are told by, from the set it was trained on, unless it has one.
 
+    A set with too few validation maps to take a limit from leaves the model without.
+
     Args:
         progress: called as progress(validation maps done, in all). samples: of each.
 
@@ -216,7 +218,7 @@ def add_reference(
         UserError: the model or the maps cannot be used.
     """
     model, map_set = load_model(folder, device), open_maps(maps)
-    if model.reference is not None:
+    if model.reference is not None or len(map_set.rows("validation")) < FEWEST:
         return
     c = model.config
 

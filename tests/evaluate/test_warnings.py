@@ -50,10 +50,10 @@ def test_without_failures_there_is_no_share_of_them():
     assert np.isnan(found["caught_failed"]).all()
 
 
-def test_sightlines_are_judged(map_file, tiny_config, tmp_path):
+def test_sightlines_are_judged(map_file, more_maps, tiny_config, tmp_path):
     """Error of mass in standard deviations: a truth of 100 times the mass is off, and the score does not see it."""
     folder = train(map_file, tmp_path / "tiny", tiny_config)
-    add_reference(folder, map_file, samples=2)
+    add_reference(folder, more_maps, samples=2)
     model, maps = load_model(folder), open_maps(map_file)
     rows = maps.rows("test")[:3]
     inputs, truth = ({c: maps.read(c, rows) for c in names} for names in (model.config.inputs, model.config.targets))

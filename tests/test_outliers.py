@@ -89,6 +89,16 @@ def test_inputs_that_disagree_are_caught_where_both_are_given(reference):
     assert np.mean(scores(reference, maps, only(0)) < FALSE_ALARMS) < 0.25
 
 
+def test_a_change_of_brightness_is_found_where_all_features_together_do_not_show_it(reference):
+    inputs, _, drawn = population(60, np.random.default_rng(14))
+    known = np.ones(inputs.shape[1:], bool)
+    off = inputs + np.array([0.0, 0.9])[:, None, None]
+    parts = [reference.score(y, known, x).parts for y, x in zip(off, drawn, strict=True)]
+    z = {name: np.mean([part[name] for part in parts]) for name in parts[0]}
+    assert z["brightness by samples"] > z["samples"] + 1
+    assert z["brightness"] > z["images"] + 0.5
+
+
 def test_samples_that_do_not_explain_the_images_are_caught(reference):
     inputs, truth, drawn = population(100, np.random.default_rng(4))
     assert np.mean(scores(reference, (inputs, truth, drawn + 1.5)) < FALSE_ALARMS) > 0.95
@@ -241,5 +251,5 @@ def test_a_reference_is_made_once(watchful, map_file):
 
 
 def test_the_limit_is_where_the_warning_begins():
-    assert Outlier(0.099, 0.1, 0, 0).warned
-    assert not Outlier(0.1, 0.1, 0, 0).warned
+    assert Outlier(0.099, 0.1).warned
+    assert not Outlier(0.1, 0.1).warned

@@ -5,18 +5,24 @@ A map v, on the normalised scale of the model, is told by the features of its ri
     f = (mean_k v, ln rms_k (v - mean_k v))                                profile and lumpiness, all channels in a row
 
 The features of the maps of training, f_y of inputs and f_x of targets, have the mean mu and the covariance C, shrunk
-after Ledoit & Wolf (2004). Two distances are taken, of the features of a cluster from those of training, and of the
-images from those that the samples x_s of its posterior make likely:
+after Ledoit & Wolf (2004). Images are odd where they differ from those of training, or from those that the samples x_s
+of their posterior make likely:
 
-    D_y^2 = (f_y - mu_y)^T C_yy^-1 (f_y - mu_y)
-    D_x^2 = < r_s^T R^-1 r_s >_s,    r_s = f_y - mu_y - C_yx C_xx^-1 (f_x(s) - mu_x),    R = C_yy - C_yx C_xx^-1 C_xy
+    d   = f_y - mu_y                                          of covariance  C_yy
+    r_s = d - C_yx C_xx^-1 (f_x(s) - mu_x)                    of covariance  R = C_yy - C_yx C_xx^-1 C_xy
 
-A sample of a calibrated posterior and the truth are drawn from one distribution, so that D_x of like clusters is known
-whatever the width of the posterior (Gelman, Meng & Stern 1996). Features of channels that are not given and of rings
-that are not seen are left out of vectors and matrices: the marginals of a Gaussian. z is the cube root of D^2, which
-makes a chi^2 nearly Gaussian (Wilson & Hilferty 1931), standardised by the validation split of the same set, and
+A sample of a calibrated posterior and the truth are drawn from one distribution, so that r_s of like clusters is known
+whatever the width of the posterior (Gelman, Meng & Stern 1996). How far off a vector v of covariance V is, is told in
+two ways: in all features, and in the brightness of channels alone, by the columns of G, each 1 for the means of one:
 
-    D = max(z_y, z_x),    score = p(D) = (1 + number of validation maps with D_i >= D) / (1 + their number)
+    D^2 = v^T V^-1 v,        D_b^2 = b^T (G^T V^-1 G) b,    b = (G^T V^-1 G)^-1 G^T V^-1 v
+
+D sees any shape; D_b finds a change by a common factor, the most likely one, that drowns in the noise of all features.
+Features of channels that are not given and of rings that are not seen are left out: the marginals of a Gaussian. z is
+the cube root of D^2 (mean over samples), which makes a chi^2 nearly Gaussian (Wilson & Hilferty 1931), standardised by
+the validation split of the same set, and
+
+    score = (1 + number of validation maps with max z_i >= max z) / (1 + their number)
 
 the conformal p-value (Bates et al. 2023, arXiv:2104.08279), which falls off as an exponential beyond the limit.
 """
@@ -109,18 +115,24 @@ class Reference:
             return None
         found = self._distances(seen, f_y[None], features(x)[None])
         like = self._distances(seen, self.images, self.samples)
-        (z_y, like_y), (z_x, like_x) = (_standardised(float(d[0]), l) for d, l in zip(found, like, strict=True))
-        return Outlier(tail(max(z_y, z_x), np.maximum(like_y, like_x)), FALSE_ALARMS, z_y, z_x)
+        z = {name: _standardised(float(found[name][0]), like[name]) for name in like}
+        largest = np.max([others for _, others in z.values()], axis=0)
+        parts = {name: own for name, (own, _) in z.items()}
+        return Outlier(tail(max(parts.values()), largest), FALSE_ALARMS, parts)
 
-    def _distances(self, seen: NDArray[np.int64], f_y: Array, f_x: Array) -> tuple[Array, Array]:
-        """D_y^2 and D_x^2, (M,), by the features `seen`, of images (M, F) and their samples (M, S, T)."""
+    def _distances(self, seen: NDArray[np.int64], f_y: Array, f_x: Array) -> dict[str, Array]:
+        """D^2 and D_b^2, (M,), by the features `seen`, of images (M, F) and of their samples (M, S, T)."""
         size = self.images.shape[1]
         mu_y, mu_x = self.mean[seen], self.mean[size:]
         C_yy, C_yx = self.covariance[np.ix_(seen, seen)], self.covariance[seen, size:]
         slope = np.linalg.solve(self.covariance[size:, size:], C_yx.T)
         delta = f_y[:, seen] - mu_y
-        residual = delta[:, None] - (f_x - mu_x) @ slope
-        return _quadratic(delta, C_yy), _quadratic(residual, C_yy - C_yx @ slope).mean(1)
+        residual, R = delta[:, None] - (f_x - mu_x) @ slope, C_yy - C_yx @ slope
+        G = _brightness(size)[seen]
+        return {
+            "images": _quadratic(delta, C_yy), "brightness": _along(delta, C_yy, G),
+            "samples": _quadratic(residual, R).mean(1), "brightness by samples": _along(residual, R, G).mean(1),
+        }  # fmt: skip
 
     def save(self, folder: str | Path) -> None:
         """Write it into the folder of a model."""
@@ -204,6 +216,22 @@ def _quadratic(r: Array, covariance: Array) -> Array:
     """r^T C^-1 r over the last axis, (...)."""
     white = np.linalg.solve(np.linalg.cholesky(covariance), r.reshape(-1, r.shape[-1]).T)
     return (white**2).sum(0).reshape(r.shape[:-1])
+
+
+def _along(r: Array, covariance: Array, G: Array) -> Array:
+    """b^T (G^T C^-1 G) b with b the most likely r = G b, over the last axis, (...); columns of zeros do not count."""
+    G = G[:, G.any(0)]
+    if not G.size:
+        return np.zeros(r.shape[:-1])
+    white = np.linalg.solve(covariance, G)
+    return _quadratic(r @ white, G.T @ white)
+
+
+def _brightness(size: int) -> Array:
+    """Which of `size` features are means of each channel, (size, K)."""
+    feature = np.arange(size)
+    mean = feature % (2 * RINGS) < RINGS
+    return ((feature // (2 * RINGS))[:, None] == np.arange(size // (2 * RINGS))) * mean[:, None].astype(np.float64)
 
 
 def _standardised(squared: float, like: Array) -> tuple[float, Array]:

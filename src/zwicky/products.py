@@ -79,14 +79,12 @@ class Outlier:
     Args:
         score: share of clusters like those of training that are at least as unlike it.
         limit: a score below is a warning, which so large a share of like clusters get too.
-        images, samples: how far off the images are by themselves, and by what the samples make likely, in standard
-            deviations of like clusters.
+        parts: how far off it is in each respect, in standard deviations of like clusters.
     """
 
     score: float
     limit: float
-    images: float
-    samples: float
+    parts: dict[str, float] = field(default_factory=dict)
 
     @property
     def warned(self) -> bool:

@@ -351,6 +351,7 @@ def train(
 
     Example: zwicky train run1/maps.h5 --out run1/model
     """
+    from zwicky.reconstruct import add_reference
     from zwicky.train import TrainConfig
     from zwicky.train import train as run
 
@@ -363,6 +364,7 @@ def train(
         return _show(config)
     with _user_errors(), _bars() as tell:
         run(maps, out_folder, config, device, lambda done, total, s: tell("train", done, total, _remark(s)))
+        add_reference(out_folder, maps, device, lambda done, total: tell("outliers", done, total, ""))
     out.print(f"{out_folder}", highlight=False)
 
 

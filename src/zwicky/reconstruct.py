@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
 from zwicky.dataset.loader import conditioned
+from zwicky.dataset.store import open_maps
 from zwicky.device import autocast, choose_device, cpu_threads
 from zwicky.diffusion.denoise import Denoiser
 from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, evaluations, seeded_noise
 from zwicky.images import pixel_size, read_image, read_mask, regrid, regrid_wcs, same_grid, to_unit
 from zwicky.io import UserError
-from zwicky.model import KINDS, ModelConfig, model_id, read_model
-from zwicky.products import Posterior
+from zwicky.model import KINDS, ModelConfig, find_model, model_id, read_model
+from zwicky.outliers import FEWEST, Reference, read_reference
+from zwicky.products import Outlier, Posterior
 
 BATCH = 10
 LARGEST = 50.0  # standard deviations of the training pixels; a sample beyond has diverged
@@ -39,6 +41,7 @@ class Model:
     config: ModelConfig
     denoiser: Denoiser
     device: torch.device
+    reference: Reference | None = None
 
     def sample(
         self,
@@ -81,12 +84,14 @@ class Model:
         scales, names = self.config.scales, self.config.targets
         if not (x.abs() < LARGEST).all():
             raise ValueError("the samples diverged; take more --steps, or check the units of the images.")
+        arrays = y[0].numpy(), known[0].numpy(), x.numpy()
+        outlier = None if self.reference is None else self.reference.score(*arrays)
         return Posterior(
             {c: scales[c].inverse(x[:, i]).numpy() for i, c in enumerate(names)},
             {c: self.config.units[c] for c in names}, redshift, self.config.pixel_kpc, wcs,
             {"MODEL": self.name, "MODELID": self.id, "SEED": seed, "SAMPLER": sampler,
              "NLEVELS": steps or DEFAULT_LEVELS[sampler], "INPUTS": ",".join(inputs) or "none"},
-            tuple(self._doubts(y, known, redshift, pixel_kpc, list(inputs))),
+            (*self._doubts(y, known, redshift, pixel_kpc, list(inputs)), *_oddity(outlier)), outlier,
         )
 
     def _normalised(
@@ -195,7 +200,40 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
     config, denoiser = read_model(name)
     denoiser.to(place)
     denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(str(Path(name).name), model_id(name), config, denoiser, place)
+    reference = read_reference(find_model(name), config.pixels, len(config.inputs), len(config.targets))
+    return Model(str(Path(name).name), model_id(name), config, denoiser, place, reference)
+
+
+def add_reference(
+    folder: str | Path,
+    maps: str | Path,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    samples: int = 8,
+) -> None:
+    """Give a model the reference that outliers are told by, from the set it was trained on, unless it has one.
+
+    A set with too few validation maps to take a limit from leaves the model without.
+
+    Args:
+        progress: called as progress(validation maps done, in all). samples: of each.
+
+    Raises:
+        UserError: the model or the maps cannot be used.
+    """
+    model, map_set = load_model(folder, device), open_maps(maps)
+    if model.reference is not None or len(map_set.rows("validation")) < FEWEST:
+        return
+    c = model.config
+
+    def draw(y: NDArray[np.float32], i: int, count: int) -> NDArray[np.float32]:
+        condition = conditioned(torch.from_numpy(y)[None], torch.ones(1, *y.shape, dtype=torch.bool))
+        x = model._draw(condition, map_set.redshift, samples, i, "dpm", DEFAULT_LEVELS["dpm"], None)
+        if progress:
+            progress(i + 1, count)
+        return x.numpy()
+
+    Reference.fit(map_set, c.targets, c.inputs, c.scales, draw).save(folder)
 
 
 def reconstruct_files(
@@ -234,6 +272,16 @@ def reconstruct_files(
     )
     provenance = posterior.provenance | {f"INPUT{i}": im.name for i, im in enumerate(images.values(), 1)}
     return replace(posterior, provenance=provenance, warnings=(*warnings, *posterior.warnings))
+
+
+def _oddity(outlier: Outlier | None) -> list[str]:
+    """The warning of an outlier."""
+    if outlier is None or not outlier.warned:
+        return []
+    return [
+        f"the images are unlike those of the training (outlier score {outlier.score:.2g}; of like clusters "
+        f"{100 * outlier.limit:.0f}% lie below {outlier.limit:g}), and the masses may be off by more than their errors"
+    ]
 
 
 def _range(low: float, high: float) -> str:

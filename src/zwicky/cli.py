@@ -436,6 +436,7 @@ def reconstruct(
     r200m: Annotated[float | None, typer.Option("--r200m", help="R200m [kpc] for the mass table.")] = None,
     sampler: Annotated[str | None, typer.Option(help="dpm (fast), sde, heun, euler_maruyama, mean.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Noise levels of the sampler.")] = None,
+    prior: Annotated[str, typer.Option(help="Of the mass: training, flat or mass_function.")] = "training",
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -456,7 +457,7 @@ def reconstruct(
         with _bars() as tell:
             posterior = reconstruct_files(
                 network, files, redshift, mask=mask, pixel_kpc=pixel_kpc, n=samples, seed=seed, sampler=sampler,
-                steps=steps, progress=lambda done, total: tell("sample", done, total, ""),
+                steps=steps, prior=prior, progress=lambda done, total: tell("sample", done, total, ""),
             )
         posterior.to_fits(out_file, radii)
     for text in posterior.warnings:

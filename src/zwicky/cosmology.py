@@ -11,9 +11,12 @@ Lasenby 2000) at z = 0, scaled to the requested sigma8, and is carried to other 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from colossus.cosmology import cosmology as _colossus
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import quad, solve_ivp
 
@@ -164,3 +167,19 @@ def _camb_table(cosmology: Cosmology) -> tuple[NDArray[np.float64], NDArray[np.f
     k_h, _, p_h = results.get_matter_power_spectrum(minkh=1e-4, maxkh=150.0 / c.h, npoints=800)
     scale = (c.sigma8 / float(results.get_sigma8_0())) ** 2
     return np.log(k_h * c.h), np.log(p_h[0] * scale / c.h**3)
+
+
+@contextmanager
+def colossus_of(cosmology: Cosmology) -> Iterator[None]:
+    """The cosmology of colossus is this one inside the block, and what it was before afterwards."""
+    c = cosmology
+    parameters = {"flat": abs(c.omega_m + c.omega_l - 1) < 1e-12, "H0": c.hubble0, "Om0": c.omega_m, "Ode0": c.omega_l,
+                  "Ob0": c.omega_b, "sigma8": c.sigma8, "ns": c.n_s, "relspecies": False}  # fmt: skip
+    if parameters["flat"]:
+        del parameters["Ode0"]
+    previous = _colossus.current_cosmo
+    try:
+        _colossus.setCosmology("zwicky", params=parameters, persistence="")
+        yield
+    finally:
+        _colossus.current_cosmo = previous

@@ -74,7 +74,8 @@ class ModelConfig:
         kind: a name of KINDS. architecture: a name of NETWORKS.
         noisy: whether images may have noise and beams, which the network is told.
         mass: for models that predict the masses in the map apart from their shape: `network`, the keyword arguments of
-            `MassHead`; `mean`, `std` of ln M [Msun] of each target; `width`, the correction of the widths.
+            `MassHead`; `mean`, `std` of ln M [Msun] of each target; `width`, the correction of the widths; `prior`, see
+            `zwicky.prior`.
     """
 
     targets: tuple[str, ...]

@@ -73,8 +73,11 @@ def test_ellipticity_limits(rng):
 
 def test_highest_pixel():
     mask = aperture_mask(64, PIXEL, 800.0)
-    maps = np.stack([blob(125.0, -325.0), blob(125.0, -325.0) + 5 * blob(1200.0, 1200.0)])
-    np.testing.assert_allclose(shapes.highest(maps, mask, PIXEL), [[125.0, -325.0]] * 2)
+    maps = np.stack([blob(110.0, -320.0), blob(110.0, -320.0) + 5 * blob(1200.0, 1200.0)])
+    np.testing.assert_allclose(shapes.highest(maps, mask, PIXEL), [[110.0, -320.0]] * 2, atol=1.0)
+    corner = shapes.highest(blob(1575.0, -1575.0)[None], np.ones((64, 64)), PIXEL)
+    np.testing.assert_allclose(corner, [[1575.0, -1575.0]], atol=1.01 * PIXEL)
+    np.testing.assert_array_equal(shapes.highest(np.ones((1, 64, 64)), mask, PIXEL) % PIXEL, PIXEL / 2)
     assert np.isnan(shapes.highest(maps, 0 * mask, PIXEL)).all()
 
 

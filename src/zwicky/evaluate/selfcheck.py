@@ -143,7 +143,7 @@ def _coverage_checks(result: dict[str, Any], n: int) -> list[Check]:
     checks.append(Check("coverage of annuli", profile["coverage_all"], profile["coverage_target"],
                         profile["coverage_all_error"]))  # fmt: skip
     for i, S in enumerate(settling["samples"]):
-        name = f"squared error of the mean of {S} over the variance"
+        name = f"error^2 of the mean of {S} over variance"
         checks.append(Check(name, settling["skill"][i], settling["skill_target"][i], settling["skill_error"][i]))
     return checks
 

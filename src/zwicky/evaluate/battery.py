@@ -149,7 +149,7 @@ def _scales(grid: MapGrid) -> dict[str, Any]:
         "k_nyquist": metrics.nyquist(grid.pixel_mpc, h=grid.h),
         "averages": "over bins of k, each bin once; b and r per map, then averaged; 'pooled' averages powers first",
         "profile_edges_kpc": grid.edges_kpc, "levels": calibration.LEVELS, "z_edges": Z_EDGES,
-        "log_range_dex": shapes.DEX, "peak_contrast": shapes.CONTRAST,
+        "log_range_dex": shapes.DEX, "peak_contrast": [shapes.CONTRAST, shapes.FAINT],
         "peak_smoothing_kpc": shapes.smoothing_kpc(grid.pixel_kpc), "peaks_matched_in_sigma": shapes.MATCH,
     }  # fmt: skip
 

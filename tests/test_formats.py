@@ -235,6 +235,29 @@ def test_stars_are_read_and_winds_among_them_are_not(tmp_path):
     np.testing.assert_allclose(stars.masses, t["Masses"][[0, 2, 3]] / MSUN)
 
 
+@pytest.mark.parametrize("name", ["GFM_StellarFormationTime", "StellarFormationTime", "BirthScaleFactors"])
+def test_stars_have_ages_and_metals(tmp_path, name):
+    """Ages in an Einstein-de Sitter universe, t = 2/3 a^(3/2) / H0; what was there at the start is as old as it."""
+    write_tng(tmp_path / "snap.hdf5", truth())
+    birth, wind = np.array([0.3, -1.0, 0.4, A]), name.startswith("GFM")
+    with h5py.File(tmp_path / "snap.hdf5", "r+") as f:
+        f["Header"].attrs.update(Omega0=1.0, OmegaLambda=0.0)
+        del f["PartType4/GFM_StellarFormationTime"]
+        f["PartType4"][name], f["PartType4/GFM_Metallicity"] = birth, np.full(4, 0.0254)
+    stars = read_snapshot(tmp_path / "snap.hdf5").stars
+    age = 2 / 3 * 9.77792 / H * (A**1.5 - np.maximum(birth, 0) ** 1.5)
+    np.testing.assert_allclose(stars.age, age[birth > 0] if wind else age, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(stars.metallicity, 2.0)
+
+
+def test_stars_of_a_file_without_times_of_birth_have_no_age(tmp_path):
+    write_tng(tmp_path / "snap.hdf5", truth())
+    with h5py.File(tmp_path / "snap.hdf5", "r+") as f:
+        del f["PartType4/GFM_StellarFormationTime"]
+    stars = read_snapshot(tmp_path / "snap.hdf5").stars
+    assert (stars.age, stars.metallicity, len(stars)) == (None, None, 4)
+
+
 @pytest.mark.parametrize(("rule", "cold", "count"), [("cold", 2, P), ("cut", 0, P - 2), ("keep", 0, P)])
 def test_gas_of_subgrid_models_is_treated_as_asked_and_told(tmp_path, rule, cold, count):
     """One particle in a wind, one that forms stars."""

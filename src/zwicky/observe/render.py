@@ -28,6 +28,7 @@ from zwicky.galaxies import paint_galaxies
 from zwicky.kernels.threads import share_out
 from zwicky.observe.channels import Channel, channel, kinds_of, known_channels, wide_enough
 from zwicky.observe.mesh import on_mesh
+from zwicky.observe.populations import PopulationTable, read_populations
 from zwicky.observe.project import project
 from zwicky.observe.scene import Scene
 from zwicky.observe.sky import cut
@@ -49,8 +50,8 @@ class Cube:
         depth_kpc: of the line of sight through it, proper [kpc]; None for as deep as a map is wide.
         scene: what the channels need to know.
         dark_matter, gas, stars, galaxies: positions relative to the centre and support radii proper [kpc], density
-            proper [Msun / Mpc^3], velocities [km/s], masses [Msun], temperature [K], metallicity [Zsun]; None where the
-            snapshot has none.
+            proper [Msun / Mpc^3], velocities [km/s], masses [Msun], temperature [K], metallicity [Zsun], age [Gyr];
+            None where the snapshot has none.
     """
 
     side_kpc: float
@@ -74,6 +75,7 @@ def observe(
     hydrogen_column: float = 0.0,
     emissivity: EmissivityTable | str | Path | None = None,
     metallicity: float = 0.3,
+    populations: PopulationTable | str | Path | None = None,
     halos: Table | None = None,
     seed: int = 0,
     mesh: bool = False,
@@ -93,6 +95,7 @@ def observe(
         hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
         emissivity: a table with lines and metals for X-ray bands, or its file; None for free-free emission alone.
         metallicity: of gas whose own the snapshot does not tell, in the solar unit of the table.
+        populations: a table of the light of stars by age and metals, or its file; None for that of old stars.
         halos: of the whole snapshot; on them galaxies are painted if a channel needs galaxies and the snapshot has
             none. None for the table that `halo` is a row of. For many halos, paint once: `with_galaxies`.
         seed: of these galaxies; the same for all halos of a snapshot, which are in each other's maps.
@@ -102,10 +105,11 @@ def observe(
 
     Raises:
         ValueError: a channel is unknown or lacks its input, or the cube does not fit into the box.
-        UserError: the file of emissivities cannot be used.
+        UserError: the file of a table cannot be used.
     """
     table = read_table(emissivity) if isinstance(emissivity, str | Path) else emissivity
-    scene = Scene.of(particles, redshift, hydrogen_column, table, metallicity)
+    stars = read_populations(populations) if isinstance(populations, str | Path) else populations
+    scene = Scene.of(particles, redshift, hydrogen_column, table, metallicity, stars)
     halos, width = halo.table if halos is None and isinstance(halo, Row) else halos, pixels * pixel_kpc
     particles = with_galaxies(particles, halos, channels, np.random.default_rng(seed))
     side = side_of_cube(channels, width, particles, scene)

@@ -32,8 +32,9 @@ from zwicky.units import K_B, M_PROTON, X_HYDROGEN, Z_SOLAR
 GAS, DARK_MATTER, STARS = (0,), (1, 2, 3), (4,)
 OPTIONAL_KINDS = (2, 3)  # tracers, if they have no places or masses
 HELD = {  # beside places and masses
-    0: ("support_radius", "density", "temperature", "metallicity"), 1: ("support_radius",)
+    0: ("support_radius", "density", "temperature", "metallicity"), 1: ("support_radius",), 4: ("metallicity",),
 }  # fmt: skip
+BIRTH = ("GFM_StellarFormationTime", "StellarFormationTime", "BirthScaleFactors")  # scale factor at it, of stars
 SLAB = 1 << 22  # rows read at a time
 CELL_SUPPORT = 2.5  # support radius of a gas cell over the radius of the sphere of its volume
 STAR_FORMING = ("cold", "cut", "keep")
@@ -247,9 +248,8 @@ class _Snapshot:
             if not self.header.mass(kind) > 0:
                 raise UserError(f"{group.name} in {group.file.filename} has no Masses, and MassTable none for it.")
             found["masses"] = np.full(count, self.header.mass(kind) * self.header.factor("masses"))
-        if kind == 4 and "GFM_StellarFormationTime" in group:
-            stars = _extra(group, "GFM_StellarFormationTime", rows) > 0  # others are gas in a wind
-            found = {k: v[stars] for k, v in found.items()}
+        if kind == 4:
+            found = self._complete_stars(group, rows, found)
         elif kind == 0:
             found = self._complete_gas(group, rows, found)
         elif kind == 1 and "SubfindHsml" in group:
@@ -258,6 +258,18 @@ class _Snapshot:
         for name, values in found.items():
             columns.pieces.setdefault(name, []).append(values)
         columns.count += len(found["positions"])
+
+    def _complete_stars(self, group: h5py.Group, rows: Any, found: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Ages from scale factors of birth, where they are known; particles of a wind are left out."""
+        name = next((name for name in BIRTH if name in group), None)
+        if name is None:
+            return found
+        birth, c = _extra(group, name, rows), self.header.cosmology
+        found["age"] = c.age(self.header.a) - c.age(np.clip(birth, 0.0, self.header.a))
+        if name != BIRTH[0]:
+            return found
+        stars = birth > 0  # others are gas in a wind
+        return {k: v[stars] for k, v in found.items()}
 
     def _complete_gas(self, group: h5py.Group, rows: Any, found: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Temperatures from energies, support radii from volumes, and what `star_forming` asks."""

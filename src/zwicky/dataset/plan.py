@@ -87,8 +87,8 @@ class ObserveConfig:
     def __post_init__(self) -> None:
         known_channels(self.channels)
         instruments(self.instruments)
-        if self.pixels < 8 or not self.pixel_kpc > 0 or self.min_mass < 0 or self.per_bin < 1 or self.cap < 1:
-            raise ValueError("need pixels >= 8, pixel_kpc > 0, min_mass >= 0, per_bin >= 1 and cap >= 1.")
+        if self.pixels < 8 or not 0 < self.pixel_kpc < np.inf or self.min_mass < 0 or self.per_bin < 1 or self.cap < 1:
+            raise ValueError("need pixels >= 8, a finite pixel_kpc > 0, min_mass >= 0, per_bin >= 1 and cap >= 1.")
         if not (self.depth_kpc >= 0 and self.redshift < 20 and 0 <= self.hydrogen_column < 1e25):
             raise ValueError("need depth_kpc >= 0, redshift < 20 and a hydrogen_column that is not negative.")
         if not 0 <= self.metallicity < 100:

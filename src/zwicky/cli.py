@@ -221,6 +221,7 @@ def observe(
     metallicity: Annotated[float, typer.Option(help="Of gas whose own is not known [Zsun].")] = 0.3,
     populations: Annotated[str, typer.Option(metavar="FILE", help="Table of light by age and metals of stars.")] = "",
     mesh: Annotated[bool, typer.Option("--mesh", help="See a mesh, as Hsu et al. 2025: X-rays too faint.")] = False,
+    kernel: Annotated[str, typer.Option(help="Of the particles: wendland or cubic.")] = "wendland",
     field_r200: Annotated[
         float, typer.Option(help="Width of a map in R200c of its cluster: replicates papers, leaks the mass.")
     ] = 0.0,
@@ -247,6 +248,7 @@ def observe(
             redshift=redshift, hydrogen_column=hydrogen_column, instruments=_names(instruments) if instruments else (),
             pixel_arcsec=pixel_arcsec, directions=directions, emissivity=emissivity,
             metallicity=metallicity, mesh=mesh, field_r200=field_r200, populations=populations,
+            kernel=kernel,
         )
         if dry_run:
             return _show(config)

@@ -218,7 +218,7 @@ def _view(
 ) -> tuple[dict[str, NDArray], dict[str, Exposure]]:
     """Maps and images from one side; the sky is the same for all instruments, noise depends on their names."""
     telescopes, pixels = instruments(config.instruments), config.pixels
-    wide = render(cube, config.mapped, rotation, pixels + 2 * margin, pixel_kpc, config.mesh)
+    wide = render(cube, config.mapped, rotation, pixels + 2 * margin, pixel_kpc, config.mesh, kernel=config.kernel)
     exposures = {}
     if telescopes:
         pixel_arcsec = pixel_kpc * cube.scene.arcsec_per_kpc

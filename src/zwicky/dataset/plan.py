@@ -18,6 +18,7 @@ from zwicky.io import UserError, require_file
 from zwicky.observe.channels import known_channels
 from zwicky.observe.instrument import instruments
 from zwicky.observe.populations import PopulationTable, read_populations
+from zwicky.observe.project import KERNELS
 from zwicky.observe.scene import Scene
 from zwicky.observe.sightlines import (
     SPLITS,
@@ -47,6 +48,7 @@ class ObserveConfig:
         hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
         emissivity: file of a table with lines and metals for X-ray bands; empty for free-free emission alone.
         metallicity: of gas whose own is not known, in the solar unit of the table.
+        kernel: of the particles, `wendland` or `cubic`.
         populations: file of a table of the light of stars by age and metals; empty for that of old stars.
         mesh: see a mesh of cells in place of the particles, as Hsu et al. 2025; X-rays then come out too low.
         min_mass: least M200m [Msun].
@@ -83,6 +85,7 @@ class ObserveConfig:
     metallicity: float = 0.3
     mesh: bool = False
     populations: str = ""
+    kernel: str = "wendland"
 
     def __post_init__(self) -> None:
         known_channels(self.channels)
@@ -97,6 +100,8 @@ class ObserveConfig:
             require_file(self.emissivity, "the table of emissivities")
         if self.populations:
             require_file(self.populations, "the table of stellar populations")
+        if self.kernel not in KERNELS or (self.mesh and self.kernel != "wendland"):
+            raise ValueError(f"the kernel must be one of {', '.join(KERNELS)}, and wendland for a mesh.")
         if self.hold_out not in ("cluster", "simulation"):
             raise ValueError(f"hold_out must be cluster or simulation, not {self.hold_out!r}.")
         if not self.channels or self.seed < 0 or not np.isfinite(self.min_mass) or self.pixels > 4096:

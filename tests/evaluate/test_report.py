@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from zwicky.evaluate import report
+from zwicky.evaluate.battery import evaluate_channel
+from zwicky.evaluate.rows import MapGrid, map_rows
 
 PIXEL_KPC = 200.0
 
@@ -13,10 +15,16 @@ PIXEL_KPC = 200.0
 def evaluate(truth, samples, m200m, **options):
     n = len(truth)
     options = {"cluster_ids": np.arange(n) // 2, "n_bootstrap": 20, **options}
-    return report.evaluate_channel(
+    return evaluate_channel(
         truth, samples, pixel_kpc=PIXEL_KPC, h=0.7, r200m_kpc=np.full(n, 1500.0), r500c_kpc=np.full(n, 700.0),
         m200m=m200m, rng=np.random.default_rng(0), **options,
     )  # fmt: skip
+
+
+def arrays_of(truth, samples):
+    radii = np.full(len(truth), 700.0), np.full(len(truth), 1500.0)
+    rows = map_rows(truth, samples, MapGrid(truth.shape[-1], PIXEL_KPC, 0.7), *radii, np.random.default_rng(0))
+    return {"gas": report.figure_arrays(rows)}
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +86,7 @@ def test_a_broken_model_is_said_in_the_first_line(clusters, tmp_path, spoil, sen
     spoilt = spoil(samples)
     found = evaluate(truth, spoilt, m200m)
     assert any(sentence in line for line in found["warnings"])
-    arrays = {"gas": report.figure_arrays(truth, spoilt, pixel_kpc=PIXEL_KPC)}
-    report.write_report(tmp_path, {"gas": found}, arrays, {})
+    report.write_report(tmp_path, {"gas": found}, arrays_of(truth, spoilt), {})
     first = (tmp_path / "table1.md").read_text().splitlines()[0]
     assert "WARNING" in first
     assert sentence in first
@@ -88,7 +95,7 @@ def test_a_broken_model_is_said_in_the_first_line(clusters, tmp_path, spoil, sen
 
 def test_report_is_complete(clusters, result, tmp_path):
     truth, samples, _ = clusters
-    arrays = {"gas": report.figure_arrays(truth, samples, pixel_kpc=PIXEL_KPC)}
+    arrays = arrays_of(truth, samples)
     folder = report.write_report(tmp_path / "report", {"gas": result, "dark_matter": result}, arrays, {"seed": 0})
     files = {path.name for path in folder.iterdir()}
     assert files == {"metrics.json", "table1.md", "power.png", "profiles.png", "masses.png", "calibration.png"}
@@ -120,7 +127,7 @@ def test_shapes_that_do_not_match_are_refused(clusters):
 def test_an_aperture_of_unknown_radius_is_left_out(clusters):
     truth, samples, m200m = clusters
     n = len(truth)
-    found = report.evaluate_channel(
+    found = evaluate_channel(
         truth, samples, pixel_kpc=PIXEL_KPC, h=0.7, r200m_kpc=np.full(n, np.nan), r500c_kpc=np.full(n, 700.0),
         m200m=m200m, cluster_ids=np.arange(n), rng=np.random.default_rng(0), n_bootstrap=5,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Figures of the report and of one reconstruction, for print: colour-blind safe, legible at the width of one column.
 
 Every function returns a matplotlib Figure and needs no display. Curves come from the metrics of
-`zwicky.evaluate.report.evaluate_channel`; a panel without data says so.
+`zwicky.evaluate.battery`; a panel without data says so.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zwicky.evaluate.report import evaluate_channel
+from zwicky.evaluate.battery import evaluate_channel
 from zwicky.grid import mode_counts
 from zwicky.io import UserError
 

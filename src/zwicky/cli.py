@@ -346,11 +346,21 @@ def train(
     patch: Annotated[int, typer.Option(help="Side of the pixel blocks folded into channels.")] = 2,
     inputs: Annotated[str, typer.Option(help="Channels to condition on, comma-separated.")] = "compton_y,xray",
     targets: Annotated[str, typer.Option(help="Channels to predict, comma-separated.")] = "gas,dark_matter",
+    kind: Annotated[str, typer.Option(help="score; regression (a plain U-Net); h25 (Hsu et al. 2025).")] = "score",
+    network: Annotated[str, typer.Option(help="unet or ncsnpp.")] = "unet",
+    mass: Annotated[bool, typer.Option("--mass", help="Predict the masses apart from the shapes.")] = False,
+    instruments: Annotated[str, typer.Option(help="Instruments of the set whose images are shown.")] = "",
+    degrade: Annotated[float, typer.Option(help="Share of clean images given a random beam and noise.")] = 0.0,
+    accumulate: Annotated[int, typer.Option(help="Parts that a batch is worked through in.")] = 1,
+    patience: Annotated[int, typer.Option(help="Validations without a lower CRPS before an early end.")] = 0,
+    time_budget: Annotated[float, typer.Option(help="Minutes that the training may take; 0 for all steps.")] = 0.0,
+    start: Annotated[str | None, typer.Option("--from", help="A model to go on from.")] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for the program tensorboard.")] = None,
     seed: Seed = 0,
     device: Device = "cpu",
     dry_run: DryRun = False,
 ) -> None:
-    """Train a score model on a set of maps.
+    """Train a model on a set of maps. `torchrun --nproc-per-node 4 -m zwicky train ...` takes four processes.
 
     Example: zwicky train run1/maps.h5 --out run1/model
     """
@@ -361,12 +371,19 @@ def train(
     with _user_errors():
         config = TrainConfig(
             _names(targets), _names(inputs), steps, batch, learning_rate,
-            widths=_integers(widths, "--widths"), blocks=blocks, patch=patch, seed=seed,
+            widths=_integers(widths, "--widths"), blocks=blocks, patch=patch, seed=seed, kind=kind, network=network,
+            mass=mass, instruments=_names(instruments) if instruments else (), degrade=degrade, accumulate=accumulate,
+            patience=patience,
         )
+    if not 0 <= time_budget < float("inf"):
+        raise UserError("the time budget must not be negative.")
     if dry_run:
         return _show(config)
     with _user_errors(), _bars() as tell:
-        run(maps, out_folder, config, device, lambda done, total, s: tell("train", done, total, _remark(s)))
+        run(
+            maps, out_folder, config, device, lambda done, total, s: tell("train", done, total, _remark(s)),
+            start=start, time_budget=60 * time_budget, tensorboard=tensorboard,
+        )
         add_reference(out_folder, maps, device, lambda done, total: tell("outliers", done, total, ""))
     out.print(f"{out_folder}", highlight=False)
 
@@ -391,6 +408,21 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
 
 def _remark(latest: dict[str, float]) -> str:
     return f"validation {latest['validation']:.4f}" if latest else ""
+
+
+@app.command()
+def models(
+    names: Annotated[list[str] | None, typer.Argument(help="Shipped models or folders; else all shipped.")] = None,
+) -> None:
+    """List models: what they expect, what they were trained on, and how well they did on held-out clusters.
+
+    Example: zwicky models laptop
+    """
+    from zwicky.model import shipped
+    from zwicky.model_card import model_card
+
+    for name in names or shipped():
+        out.print(model_card(name), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

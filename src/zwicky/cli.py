@@ -219,7 +219,9 @@ def observe(
     directions: Annotated[str, typer.Option(help="random, cardinal (3 axes) or spread (29 directions).")] = "random",
     emissivity: Annotated[str, typer.Option(metavar="FILE", help="Table with lines and metals for X-ray bands.")] = "",
     metallicity: Annotated[float, typer.Option(help="Of gas whose own is not known [Zsun].")] = 0.3,
+    populations: Annotated[str, typer.Option(metavar="FILE", help="Table of light by age and metals of stars.")] = "",
     mesh: Annotated[bool, typer.Option("--mesh", help="See a mesh, as Hsu et al. 2025: X-rays too faint.")] = False,
+    kernel: Annotated[str, typer.Option(help="Of the particles: wendland or cubic.")] = "wendland",
     field_r200: Annotated[
         float, typer.Option(help="Width of a map in R200c of its cluster: replicates papers, leaks the mass.")
     ] = 0.0,
@@ -245,11 +247,12 @@ def observe(
             _names(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed, depth_kpc=depth_kpc,
             redshift=redshift, hydrogen_column=hydrogen_column, instruments=_names(instruments) if instruments else (),
             pixel_arcsec=pixel_arcsec, directions=directions, emissivity=emissivity,
-            metallicity=metallicity, mesh=mesh, field_r200=field_r200,
+            metallicity=metallicity, mesh=mesh, field_r200=field_r200, populations=populations,
+            kernel=kernel,
         )
         if dry_run:
             return _show(config)
-        files = [name for name in (emissivity, *config.instruments) if Path(name).exists()]
+        files = [name for name in (emissivity, populations, *config.instruments) if Path(name).exists()]
         check_output(out_file, [*paths, *files])
         with _bars() as tell:
             build_maps(

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from colossus.cosmology import cosmology as _colossus
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import quad, solve_ivp
+from scipy.integrate import cumulative_simpson, quad, solve_ivp
 
-from zwicky.units import G_MPC
+from zwicky.units import G_MPC, GYR_KM_S_MPC
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,11 @@ class Cosmology:
         """
         return float(quad(lambda a: 1.0 / (a ** (power + 1) * float(self.E(a))), a0, a1, epsrel=1e-11)[0])
 
+    def age(self, a: ArrayLike) -> NDArray[np.float64]:
+        """Time since the beginning, t = int_0^a da / (a H) [Gyr], between 0 and a = 1.1."""
+        x, t = _ages(self)
+        return np.interp(np.asarray(a, dtype=float) ** 1.5, x, t)
+
     def linear_power(self, k: ArrayLike, a: float = 1.0) -> NDArray[np.float64]:
         """Linear matter power [Mpc^3] at wavenumber k [1/Mpc] and scale factor a."""
         ln_k, ln_p = _camb_table(self)
@@ -149,6 +154,15 @@ def _growth_solution(cosmology: Cosmology):
 
     start = np.log(1e-3)
     return solve_ivp(derivative, (start, np.log(2.0)), [1e-3, 1e-3], rtol=1e-9, atol=1e-14, dense_output=True).sol
+
+
+@functools.lru_cache(maxsize=16)
+def _ages(cosmology: Cosmology) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """x = a^(3/2) and the time [Gyr] = (2/3) int dx / (x H), whose integrand is smooth from the beginning on."""
+    x = np.linspace(0, 1.1**1.5, 4001)
+    a = np.maximum(x, 1e-6) ** (2 / 3)
+    t = cumulative_simpson(1 / (np.maximum(x, 1e-6) * cosmology.E(a)), x=x, initial=0)
+    return x, t * (2 / 3) / cosmology.hubble0 * GYR_KM_S_MPC
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,0 +1,163 @@
+"""Is the picture right? Structural similarity, peaks, centres and ellipticities of predicted maps.
+
+    SSIM   = < (2 a b + C_1) (2 s_ab + C_2) / ((a^2 + b^2 + C_1) (s_a^2 + s_b^2 + C_2)) >,   C_1 = (0.01 R)^2,
+             C_2 = (0.03 R)^2, a, b means and s (co)variances under a Gaussian window  (Wang et al. 2004, eq. 13)
+    PSNR   = 10 log10(R^2 / < (a - b)^2 >) [dB]
+    chi    = (Q_xx - Q_yy + 2 i Q_xy) / (Q_xx + Q_yy),   Q_ij = second moments about the centroid, inside an aperture
+    1 - b/a = 1 - sqrt((1 - |chi|) / (1 + |chi|)),       position angle = arg(chi) / 2
+    peak   a local maximum of the smoothed map that stands out of its azimuthal mean
+
+Maps (N, P, P) have their cluster in the middle; positions (y, x) [kpc] are counted from there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, maximum_filter
+
+from zwicky.products import ratio
+
+Array = NDArray[Any]
+
+WINDOW: float = 1.5  # sigma of the window of SSIM [pixels], cut at 3.5 sigma (Wang et al. 2004)
+DEX: float = 4.0  # range of logarithmic maps: what is fainter than 1e-4 of the brightest true pixel is cut
+SMOOTHING_KPC: float = 100.0  # sigma of the Gaussian before peaks are looked for, at least one pixel
+CONTRAST: float = 1.5  # a peak is at least this high over the azimuthal mean at its radius
+MATCH: float = 2.0  # peaks are the same if nearer than this many sigma of the smoothing
+
+
+# Images -------------------------------------------------------------------------------------------------------------
+
+
+def log_maps(maps: Array, truth: Array, dex: float = DEX) -> Array:
+    """log10 of maps over the brightest pixel of the truth, cut at 10^-dex and counted from there: 0 to `dex`.
+
+    Args:
+        maps: (..., P, P), truth: (P, P), in the same unit.
+    """
+    brightest = float(truth.max())
+    if not brightest > 0:
+        return np.full(maps.shape, np.nan)
+    return np.asarray(np.log10(np.maximum(maps / brightest, 10.0**-dex)) + dex)
+
+
+def psnr(a: Array, b: Array, data_range: float) -> Array:
+    """Peak signal-to-noise ratio of maps (..., P, P) [dB]; infinite for identical maps."""
+    error = np.mean((a - b) ** 2, axis=(-2, -1))
+    inverse = np.divide(data_range**2, error, out=np.full(error.shape, np.inf), where=error != 0)
+    return np.asarray(10.0 * np.log10(inverse))
+
+
+def ssim(a: Array, b: Array, data_range: float) -> Array:
+    """Structural similarity of maps (..., P, P), averaged over the pixels whose window lies inside the map; 1 if equal.
+
+    Reference: Wang et al. 2004, doi:10.1109/TIP.2003.819861.
+    """
+    border = int(3.5 * WINDOW + 0.5)
+    C_1, C_2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    mu_a, mu_b = _window(a), _window(b)
+    var_a, var_b, cov = _window(a * a) - mu_a**2, _window(b * b) - mu_b**2, _window(a * b) - mu_a * mu_b
+    similar = (2 * mu_a * mu_b + C_1) * (2 * cov + C_2) / ((mu_a**2 + mu_b**2 + C_1) * (var_a + var_b + C_2))
+    return np.asarray(similar[..., border:-border, border:-border].mean((-2, -1)))
+
+
+def _window(maps: Array) -> Array:
+    return np.asarray(gaussian_filter(maps, WINDOW, truncate=3.5, axes=(-2, -1)))
+
+
+# Centres and ellipticities ------------------------------------------------------------------------------------------
+
+
+def moments(maps: Array, mask: Array, pixel_kpc: float) -> tuple[Array, Array]:
+    """Centroids (N, 2) as (y, x) [kpc] and complex ellipticities chi (N,) of the mass inside an aperture.
+
+    Args:
+        maps: (N, P, P). mask: (P, P) weights, such as `products.aperture_mask`. NaN where the mass is not positive.
+    """
+    x = _axis(maps.shape[-1], pixel_kpc)
+    weight = maps * mask
+    across, down = weight.sum(-2), weight.sum(-1)  # over rows: (N, X); over columns: (N, Y)
+    mass = across.sum(-1)
+    c_x, c_y = ratio(across @ x, mass), ratio(down @ x, mass)
+    Q_xx, Q_yy = ratio(across @ x**2, mass) - c_x**2, ratio(down @ x**2, mass) - c_y**2
+    Q_xy = ratio((weight @ x) @ x, mass) - c_x * c_y
+    size = Q_xx + Q_yy
+    return np.stack([c_y, c_x], axis=-1), ratio(Q_xx - Q_yy, size) + 1j * ratio(2 * Q_xy, size)
+
+
+def _axis(pixels: int, pixel_kpc: float) -> Array:
+    """Places of the pixels along a side from the middle of the map, (P,) [kpc]."""
+    return (np.arange(pixels) - (pixels - 1) / 2) * pixel_kpc
+
+
+def ellipticity(chi: Array) -> Array:
+    """1 - b/a of the ellipse with the same second moments: 0 for a circle."""
+    size = np.minimum(np.abs(chi), 1.0)
+    return np.asarray(1.0 - np.sqrt((1.0 - size) / (1.0 + size)))
+
+
+def angle_between(chi_a: Array, chi_b: Array) -> Array:
+    """Angle between two major axes, 0 to 90 [deg]; 45 on average if they have nothing to do with each other."""
+    return np.asarray(0.5 * np.abs(np.degrees(np.angle(chi_a * np.conj(chi_b)))))
+
+
+def distance(a: Array, b: Array) -> Array:
+    """Distance of positions (..., 2) [kpc]."""
+    return np.asarray(np.linalg.norm(a - b, axis=-1))
+
+
+# Peaks --------------------------------------------------------------------------------------------------------------
+
+
+def smoothing_kpc(pixel_kpc: float) -> float:
+    """Sigma of the Gaussian before peaks are looked for [kpc]."""
+    return max(SMOOTHING_KPC, pixel_kpc)
+
+
+def smooth(maps: Array, pixel_kpc: float) -> Array:
+    """Maps (..., P, P) smoothed by a Gaussian of SMOOTHING_KPC."""
+    sigma = smoothing_kpc(pixel_kpc) / pixel_kpc
+    return np.asarray(gaussian_filter(maps, sigma, axes=(-2, -1), mode="nearest"))
+
+
+def highest(smoothed: Array, mask: Array, pixel_kpc: float) -> Array:
+    """Place of the highest pixel inside a mask (P, P), (N, 2) [kpc]; NaN for an empty mask."""
+    pixels = smoothed.shape[-1]
+    if not (mask > 0).any():
+        return np.full((len(smoothed), 2), np.nan)
+    flat = np.where(mask > 0, smoothed, -np.inf).reshape(len(smoothed), -1).argmax(-1)
+    return _axis(pixels, pixel_kpc)[np.stack(np.unravel_index(flat, (pixels, pixels)), axis=-1)]
+
+
+def find_peaks(smoothed: Array, mask: Array, pixel_kpc: float, contrast: float = CONTRAST) -> Array:
+    """Places of the peaks of one smoothed map (P, P) inside a mask, (K, 2) as (y, x) [kpc].
+
+    A peak is the highest of its 5 x 5 pixels and `contrast` times the azimuthal mean at its radius, or higher.
+    """
+    x = _axis(smoothed.shape[-1], pixel_kpc)
+    r = np.rint(np.hypot(x[:, None], x) / pixel_kpc).astype(int)
+    azimuthal = (np.bincount(r.ravel(), smoothed.ravel()) / np.maximum(np.bincount(r.ravel()), 1))[r]
+    stands_out = (smoothed == maximum_filter(smoothed, size=5)) & (smoothed >= contrast * azimuthal) & (smoothed > 0)
+    return np.asarray(x[np.argwhere(stands_out & (mask > 0.5))])
+
+
+def match_peaks(true: Array, predicted: Array, reach_kpc: float) -> tuple[int, int]:
+    """How many true peaks (K, 2) have a predicted one (L, 2) within reach, and how many predicted ones a true one."""
+    if not len(true) or not len(predicted):
+        return 0, 0
+    near = distance(true[:, None], predicted[None]) <= reach_kpc
+    return int(near.any(1).sum()), int(near.any(0).sum())
+
+
+def peak_counts(true: Array, predicted: Array, reach_kpc: float) -> Array:
+    """True peaks, predicted peaks, true ones found, predicted ones that are real, and the last two by chance, (6,).
+
+    By chance: the predicted peaks are turned by 90, 180 and 270 degrees about the middle, which keeps their radii.
+    """
+    quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
+    turned = [predicted @ np.linalg.matrix_power(quarter, n) for n in (1, 2, 3)]
+    chance = np.mean([match_peaks(true, places, reach_kpc) for places in turned], axis=0)
+    return np.array([len(true), len(predicted), *match_peaks(true, predicted, reach_kpc), *chance])

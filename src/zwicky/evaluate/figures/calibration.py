@@ -43,6 +43,9 @@ def _draw_channel(axes: Array, content: dict[str, Any], scales: dict[str, Any], 
     counts = floats(content["pixel"]["ranks"])
     edges = np.linspace(0.0, 1.0, len(counts) + 1)
     ranks.stairs(counts / counts.mean(), edges, color=colour, linewidth=1.2, baseline=None)
+    of_masses = floats(content["mass"]["map"]["ranks"])
+    edges = np.linspace(0.0, 1.0, len(of_masses) + 1)
+    ranks.stairs(of_masses / of_masses.mean(), edges, color=colour, linewidth=0.9, linestyle=":", baseline=None)
     tarp.plot(LEVELS, floats(content["tarp"]["levels"]), color=colour)
     R, profile = floats(scales["profile_edges_kpc"]) / 1e3, content["profile"]
     errorbar(annuli, 0.5 * (R[1:] + R[:-1]), profile["coverage"], profile["coverage_error"], i)
@@ -63,7 +66,7 @@ def _draw_targets(axes: Array, contents: list[dict[str, Any]]) -> None:
         annuli.axhline(full["profile"]["coverage_target"] or np.nan, **IDEAL)
         log_ticks(annuli.xaxis)
     levels.set(xlabel="credible level", ylabel="truths inside")
-    ranks.set(xlabel="rank of the true pixel", ylabel="density")
+    ranks.set(xlabel="rank of the truth", ylabel="density")
     tarp.set(xlabel="credible level (TARP)", ylabel="true profiles inside")
     annuli.set(xlabel="projected radius $R$ [Mpc]", ylabel=r"inside 1$\sigma$")
 

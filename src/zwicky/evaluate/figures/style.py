@@ -63,14 +63,16 @@ def new_figure(
 
 
 def legend_above(figure: Figure, ax: Axes, ncols: int = 2) -> None:
-    """What is drawn in `ax`, explained above all panels; what is ideal comes last."""
-    entries = sorted(zip(*ax.get_legend_handles_labels(), strict=True), key=lambda entry: _is_ideal(entry[0]))
+    """What is drawn in `ax`, explained above all panels: what has error bars first, what is ideal last."""
+    entries = sorted(zip(*ax.get_legend_handles_labels(), strict=True), key=lambda entry: _rank(entry[0]))
     if entries:
         figure.legend(*zip(*entries, strict=True), loc="outside upper center", ncols=ncols)
 
 
-def _is_ideal(handle: Any) -> bool:
-    return isinstance(handle, Line2D) and handle.get_color() == IDEAL["color"]
+def _rank(handle: Any) -> int:
+    if not isinstance(handle, Line2D):
+        return 0
+    return 2 if handle.get_linestyle() == IDEAL["linestyle"] and handle.get_color() == IDEAL["color"] else 1
 
 
 def name(channel: str) -> str:
@@ -115,14 +117,18 @@ def floats(values: Any) -> Array:
 
 
 def per_channel(
-    channels: Mapping[str, Any], heights: tuple[float, ...], height: float, sharey: bool | str = "row"
+    channels: Mapping[str, Any],
+    heights: tuple[float, ...],
+    height: float,
+    sharex: bool | str = "col",
+    sharey: bool | str = "row",
 ) -> Any:
-    """A figure of one column of panels for each channel, titled, that share x; and its axes, (rows, channels).
+    """A figure of one column of panels for each channel, titled, and its axes, (rows, channels).
 
     Args:
         heights: of the rows, relative. height: of all [inch].
     """
-    options: Any = {"sharex": "col", "sharey": sharey, "gridspec_kw": {"height_ratios": heights}}
+    options: Any = {"sharex": sharex, "sharey": sharey, "gridspec_kw": {"height_ratios": heights}}
     figure, axes = new_figure(len(heights), len(channels), height / len(heights), **options)
     for ax, channel in zip(axes[0], channels, strict=True):
         ax.set_title(title(channel))

@@ -65,11 +65,16 @@ def _scatter(m: Material) -> dict[str, Figure]:
     return {"": figures.scatter_figure({c: m.arrays.get(c, {}) for c in m.channels})}
 
 
+def _trends(m: Material) -> dict[str, Figure]:
+    found = {"": "error_median", "_coverage": "coverage"}
+    return {suffix: figures.trends_figure(m.channels, quantity) for suffix, quantity in found.items()}
+
+
 PLATES: dict[str, Plate] = {
     "sets": Plate(
         _sets, "Masses of the sets of maps.",
-        "Number of maps per 0.1 dex of M200m. A model knows the masses it was trained on: what is judged must lie inside "
-        "the range of the training maps. After figure 3 of H25.",
+        "Number of maps per 0.1 dex of M200m. A model knows the masses it was trained on: what is judged must lie "
+        "inside the range of the training maps. After figure 3 of H25.",
     ),
     "images": Plate(
         _images, "Inputs and true maps.",
@@ -78,39 +83,39 @@ PLATES: dict[str, Plate] = {
     ),
     "maps": Plate(
         _maps, "Truth and posterior.",
-        "The same sightlines: true map, posterior mean, one sample, standard deviation of the samples, and the error of "
-        "the mean in standard deviations. A good mean looks like a smoothed truth, a good sample like another truth; the "
-        "last column should be patternless, with a third of its pixels beyond 1. After figure 4 of H25 and the maps of "
-        "de Andres et al. 2024.",
+        "The same sightlines: true map, posterior mean, one sample, standard deviation of the samples, and the "
+        "error of the mean in standard deviations. A good mean looks like a smoothed truth, a good sample like "
+        "another truth; the last column should be patternless, with a third of its pixels beyond 1. After figure 4 "
+        "of H25 and the maps of de Andres et al. 2024.",
     ),
     "convergence": Plate(
         _of_channels(figures.convergence_figure), "Convergence with the number of samples.",
-        "Top: variance of the first n samples over that of all, flat where n is enough; the band is the scatter between "
-        "maps. Middle: squared error of the mean of n samples over the variance; a calibrated posterior follows 1 + 1/n, "
-        "higher is over-confident. Bottom: power of the mean. After figure 5 of H25.",
+        "Top: variance of the first n samples over that of all, flat where n is enough; the band is the scatter "
+        "between maps. Middle: squared error of the mean of n samples over the variance; a calibrated posterior "
+        "follows 1 + 1/n, higher is over-confident. Bottom: power of the mean. After figure 5 of H25.",
     ),
     "pixels": Plate(
         _of_channels(figures.pixels_figure), "Standardised errors of pixels.",
-        "Error of the posterior mean over the standard deviation of the samples, in bins of true M200m. Ideal is the unit "
-        "normal: narrower is under-confident, wider over-confident, shifted biased. After figure 6 of H25.",
+        "Error of the posterior mean over the standard deviation of the samples, in bins of true M200m. Ideal is "
+        "the unit normal: narrower is under-confident, wider over-confident, shifted biased. After figure 6 of H25.",
     ),
     "profiles": Plate(
         _of_channels(figures.profiles_figure), "Radial profiles.",
-        "Top: median profile and 16-84% of the clusters, true and predicted. Bottom: fractional difference of their mean "
-        "and of their spread; ideal is zero for mean and spread of samples (the spread of posterior means is smaller by "
-        "construction); the band is 5%. After figure 7 of H25.",
+        "Top: median profile and 16-84% of the clusters, true and predicted. Bottom: fractional difference of their "
+        "mean and of their spread; ideal is zero for mean and spread of samples (the spread of posterior means is "
+        "smaller by construction); the band is 5%. After figure 7 of H25.",
     ),
     "masses": Plate(
         _masses, "Masses of the maps.",
-        "Top: posterior mean and standard deviation of the projected mass of each map against the true one. Bottom: error "
-        "over the standard deviation; two thirds should lie in the band. After figure 8 of H25.",
+        "Top: posterior mean and standard deviation of the projected mass of each map against the true one. Bottom: "
+        "error over the standard deviation; two thirds should lie in the band. After figure 8 of H25.",
     ),
     "power": Plate(
         _of_channels(figures.power_figure), "Transfer and correlation.",
-        "b(k) and r(k) of the posterior mean and of single samples against the truth. If calibrated, both follow their "
-        "dashed lines: b of the mean is r of the mean, r of samples is its square; b of samples is 1. Thin lines are "
-        "the correlations of the inputs, which a good model exceeds, and of their best linear combination. The dotted line "
-        "parts large from small scales. After figure 9 of H25.",
+        "b(k) and r(k) of the posterior mean and of single samples against the truth. If calibrated, both follow "
+        "their dashed lines: b of the mean is r of the mean, r of samples is its square; b of samples is 1. Thin "
+        "lines are the correlations of the inputs, which a good model exceeds, and of their best linear "
+        "combination. The dotted line parts large from small scales. After figure 9 of H25.",
     ),
     "scatter": Plate(
         _scatter, "Errors of masses.",
@@ -125,23 +130,23 @@ PLATES: dict[str, Plate] = {
         "more the less is known.",
     ),
     "trends": Plate(
-        lambda m: {q: figures.trends_figure(m.channels, key) for q, key in (("", "error_median"), ("_coverage", "coverage"))},
+        _trends,
         "What errors depend on.",
-        "Maps in thirds by each property; ticks are the median of each third. Thick bars are standard errors, thin bars "
-        "the half-width of the errors of single maps. Ideal is the dashed line in each third.",
+        "Maps in thirds by each property; ticks are the median of each third. Thick bars are standard errors, thin "
+        "bars the half-width of the errors of single maps. Ideal is the dashed line in each third.",
     ),
     "calibration": Plate(
         _of_channels(figures.calibration_figure), "Calibration.",
-        "Top left: share of true pixels (solid) and masses of the map (dotted) inside each credible level, below the "
-        "dashed line for an over-confident posterior. Top right: ranks of the truth among the samples; hollow in the middle "
-        "if over-confident, sloped if biased. Bottom left: TARP of profiles, with what chance allows 95% of the time "
-        "as a band. Bottom right: share of true profiles inside one standard deviation, by annulus.",
+        "Top left: share of true pixels (solid) and masses of the map (dotted) inside each credible level, below "
+        "the dashed line for an over-confident posterior. Top right: ranks of the truth among the samples; hollow "
+        "in the middle if over-confident, sloped if biased. Bottom left: TARP of profiles, with what chance allows "
+        "95% of the time as a band. Bottom right: share of true profiles inside one standard deviation, by annulus.",
     ),
     "shapes": Plate(
         _of_channels(figures.shapes_figure), "Shapes.",
-        "Offsets of the highest peak and of the centroid from the true ones, error of the ellipticity, and angle between "
-        "the major axes (45 deg by chance), inside R500c: median and 16-84%. Below: shares of peaks that are found and "
-        "that are true, with what chance would give as short bars.",
+        "Offsets of the highest peak and of the centroid from the true ones, error of the ellipticity, and angle "
+        "between the major axes (45 deg by chance), inside R500c: median and 16-84%. Below: shares of peaks that "
+        "are found and that are true, with what chance would give as short bars.",
     ),
 }  # fmt: skip
 

@@ -27,6 +27,11 @@ FORMAT: int = 1  # of metrics.json and comparison.json; counts up when a reader 
 SCHEMA = Path(__file__).with_name("metrics.schema.json")
 FORMATS: tuple[str, ...] = (".png", ".pdf")  # of the figures
 
+SOURCES = (
+    "H25: Hsu et al. 2025, arXiv 2410.02857; de Andres et al. 2024: arXiv 2311.02469. Their data are others, so "
+    "that their numbers are not a target for this model."
+)
+
 
 def figure_arrays(rows: Sequence[Row]) -> dict[str, dict[str, Array]]:
     """Masses [Msun], (N,) each, that figures need beside the metrics: aperture -> mass, mass_pred, mass_std."""
@@ -57,7 +62,7 @@ def write_report(
     folder = require_writable(folder)
     warnings = [f"{name}: {sentence}" for name, result in channels.items() for sentence in result["warnings"]]
     _write(folder / "table1.md", table1(channels, warnings))
-    blocks = []
+    blocks: list[str] = []
     for name, figure, plate in gallery.draw(Material(channels, arrays, examples, sets or {})):
         for suffix in FORMATS:
             figures.save(figure, folder / f"{name}{suffix}")
@@ -86,8 +91,6 @@ def _figure_block(png: Path, plate: Plate, i: int, width_inch: float) -> str:
 def _report_page(
     channels: Mapping[str, dict[str, Any]], meta: Mapping[str, Any], warnings: list[str], blocks: list[str]
 ) -> str:
-    request = {key: value for key, value in {**meta, **meta.get("request", {})}.items() if key != "request"}
-    counts = {f"{name}: {key}": result["settings"][key] for name, result in channels.items() for key in ("n_maps", "n_samples")}  # fmt: skip
     first = [
         html.heading("The numbers to look at first"),
         html.paragraph("All masses together. Errors come from resampling clusters; in brackets, where a number is a "
@@ -100,12 +103,18 @@ def _report_page(
     ]  # fmt: skip
     last = [
         html.heading("Settings and provenance"),
-        html.table(["setting", "value"], [[key, _short(value)] for key, value in {**request, **counts}.items()]),
-        html.paragraph(f"Zwicky {__version__}. All numbers are in metrics.json. H25: Hsu et al. 2025, arXiv 2410.02857; "
-                       "de Andres et al. 2024: arXiv 2311.02469. Their data are others, so that their numbers are not a "
-                       "target for this model."),
+        html.table(["setting", "value"], _settings_rows(channels, meta)),
+        html.paragraph(f"Zwicky {__version__}. All numbers are in metrics.json. {SOURCES}"),
     ]  # fmt: skip
     return html.page(f"Evaluation of {meta.get('model', 'a model')}", [*first, *blocks, *last], warnings)
+
+
+def _settings_rows(channels: Mapping[str, dict[str, Any]], meta: Mapping[str, Any]) -> list[list[str]]:
+    """What the report was made of: `meta`, whose request is taken apart, and the settings of each channel."""
+    found = {key: value for key, value in {**meta, **meta.get("request", {})}.items() if key != "request"}
+    for channel, result in channels.items():
+        found |= {f"{key}, {channel.replace('_', ' ')}": value for key, value in result["settings"].items()}
+    return [[key, _short(value)] for key, value in found.items()]
 
 
 def _short(value: Any) -> str:
@@ -131,13 +140,14 @@ def _about_table1(channels: Mapping[str, dict[str, Any]]) -> str:
 # Several models -----------------------------------------------------------------------------------------------------
 
 ABOUT_COMPARISON = (
-    "All models on the same sightlines. In brackets: difference from {reference}, paired by sightline, with the error of "
-    "resampling clusters. The model nearest to the ideal is in bold, whether or not the difference is significant."
+    "All models on the same sightlines. In brackets: difference from {reference}, paired by sightline, with the "
+    "error of resampling clusters. The model nearest to the ideal is in bold, whether or not the difference is "
+    "significant."
 )
 FOREST = Plate(
     lambda material: {}, "Differences from the reference.",
-    "One panel per statistic; points are paired differences on the same sightlines, bars one standard error. A bar that "
-    "does not reach the dashed line by far is a difference. Whether less or more is better is in the table.",
+    "One panel per statistic; points are paired differences on the same sightlines, bars one standard error. A bar "
+    "that does not reach the dashed line by far is a difference. Whether less or more is better is in the table.",
 )  # fmt: skip
 
 

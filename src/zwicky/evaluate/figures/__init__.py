@@ -18,7 +18,7 @@ from zwicky.evaluate.figures.trends import regression_figure, trends_figure
 
 __all__ = [
     "COLOURS", "COLUMN", "EMPTY", "STYLE", "Example", "calibration_figure", "comparison_figure",
-    "convergence_figure", "images_figure", "log_ticks", "maps_figure", "mass_figure", "new_figure", "pixels_figure", "power_figure",
-    "profiles_figure", "reconstruction", "regression_figure", "save", "scatter_figure", "sets_figure", "shapes_figure",
-    "slices_figure", "trends_figure",
+    "convergence_figure", "images_figure", "log_ticks", "maps_figure", "mass_figure", "new_figure", "pixels_figure",
+    "power_figure", "profiles_figure", "reconstruction", "regression_figure", "save", "scatter_figure", "sets_figure",
+    "shapes_figure", "slices_figure", "trends_figure",
 ]  # fmt: skip

@@ -13,7 +13,18 @@ from matplotlib.ticker import MultipleLocator
 
 from zwicky.evaluate.calibration import LEVELS
 from zwicky.evaluate.figures.style import (
-    COLOURS, IDEAL, STYLE, Array, errorbar, floats, legend_above, log_ticks, name, new_figure, per_channel, say_empty,
+    COLOURS,
+    IDEAL,
+    STYLE,
+    Array,
+    errorbar,
+    floats,
+    legend_above,
+    log_ticks,
+    name,
+    new_figure,
+    per_channel,
+    say_empty,
 )  # fmt: skip
 
 BINS: dict[str, str] = {"all": "all", "low": "low mass", "high": "high mass"}

@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from zwicky.evaluate.figures.style import (
-    COLOURS, IDEAL, MARKERS, PAGE, STYLE, floats, name, new_figure, say_empty,
+    COLOURS,
+    IDEAL,
+    MARKERS,
+    PAGE,
+    STYLE,
+    floats,
+    name,
+    new_figure,
+    say_empty,
 )  # fmt: skip
 
 COLUMNS = 3
@@ -38,8 +46,7 @@ def comparison_figure(tables: Mapping[str, dict[str, Any]]) -> Figure:
             ax.set_axis_off()
         axes[0, 0].set_yticks(range(len(models)), models)
         axes[0, 0].set_ylim(len(models) - 0.4, -0.6)
-        for ax in axes[-1]:
-            ax.set_xlabel(f"difference from {first['reference']}")
+        figure.supxlabel(f"difference from {first['reference']}", fontsize=STYLE["axes.labelsize"])
         handles, labels = axes[0, 0].get_legend_handles_labels()
         if handles:
             figure.legend(handles, labels, loc="outside upper center", ncols=len(tables))

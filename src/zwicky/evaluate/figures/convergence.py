@@ -9,7 +9,16 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from zwicky.evaluate.figures.style import (
-    COLOURS, IDEAL, STYLE, Array, errorbar, floats, legend_above, log_ticks, per_channel, say_empty,
+    COLOURS,
+    IDEAL,
+    STYLE,
+    Array,
+    errorbar,
+    floats,
+    legend_above,
+    log_ticks,
+    per_channel,
+    say_empty,
 )  # fmt: skip
 
 LABELS: tuple[str, ...] = (r"variance $V_n / V_S$", r"$\langle (m_n - t)^2 \rangle / V_S$", r"$b_{\rm mean}$")

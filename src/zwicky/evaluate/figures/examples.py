@@ -11,7 +11,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from zwicky.evaluate.figures.images import (
-    DIFFERENCE_MAP, INPUT_MAP, add_bar, add_circle, add_tag, colours, draw_map, scale,
+    DIFFERENCE_MAP,
+    INPUT_MAP,
+    add_bar,
+    add_circle,
+    add_tag,
+    colours,
+    draw_map,
+    scale,
 )  # fmt: skip
 from zwicky.evaluate.figures.style import COLUMN, PAGE, STYLE, Array, new_figure, title, unit_label
 from zwicky.products import SURFACE_DENSITY, ratio
@@ -58,7 +65,7 @@ def maps_figure(examples: Sequence[Example], channel: str) -> Figure:
     """
     with rc_context(STYLE):
         figure, axes = _grid(examples, len(COLUMNS))
-        kinds = [[e[kind][channel] for e in examples] for kind in ("truth", "mean", "sample", "std")]  # type: ignore[literal-required]
+        kinds = [[e[kind][channel] for e in examples] for kind in ("truth", "mean", "sample", "std")]
         truth, mean, _, std = kinds
         shared, unit = scale([*truth, *mean]), _unit(examples, channel)
         norms = [shared, shared, shared, scale(std)]

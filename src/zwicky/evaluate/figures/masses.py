@@ -10,7 +10,17 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from zwicky.evaluate.figures.style import (
-    APERTURE_NAMES, COLOURS, IDEAL, POINTS, STYLE, Array, legend_above, log_ticks, new_figure, per_channel, say_empty,
+    APERTURE_NAMES,
+    COLOURS,
+    IDEAL,
+    POINTS,
+    STYLE,
+    Array,
+    legend_above,
+    log_ticks,
+    new_figure,
+    per_channel,
+    say_empty,
 )  # fmt: skip
 
 UNIT: float = 1e14  # of the masses in figures [Msun]
@@ -107,6 +117,7 @@ def _draw_errors(ax: Any, arrays: Mapping[str, Array], colour: str) -> None:
     ax.axhspan(low, high, color="0.88", zorder=0, label="16-84%")
     ax.axhline(median, color="0.4", linewidth=0.8, zorder=0, label="median")
     ax.axhline(0.0, label="no error", **IDEAL)
-    ax.plot(M[inside] / UNIT, e, color=colour, marker="o", linestyle="none", alpha=0.7, markeredgewidth=0.0, label="one map")
+    look: dict[str, Any] = {"color": colour, "marker": "o", "linestyle": "none", "alpha": 0.7, "markeredgewidth": 0.0}
+    ax.plot(M[inside] / UNIT, e, label="one map", **look)
     ax.set_xscale("log")
     log_ticks(ax.xaxis)

@@ -9,7 +9,17 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from zwicky.evaluate.figures.style import (
-    COLOURS, IDEAL, STYLE, Array, errorbar, floats, legend_above, log_ticks, name, per_channel, say_empty,
+    COLOURS,
+    IDEAL,
+    STYLE,
+    Array,
+    errorbar,
+    floats,
+    legend_above,
+    log_ticks,
+    name,
+    per_channel,
+    say_empty,
 )  # fmt: skip
 
 LINEAR = "r_inputs_linear"

@@ -9,7 +9,15 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from zwicky.evaluate.figures.style import (
-    COLOURS, STYLE, Array, errorbar, floats, legend_above, log_ticks, per_channel, say_empty,
+    COLOURS,
+    STYLE,
+    Array,
+    errorbar,
+    floats,
+    legend_above,
+    log_ticks,
+    per_channel,
+    say_empty,
 )  # fmt: skip
 
 CURVES: dict[str, str] = {

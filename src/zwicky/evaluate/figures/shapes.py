@@ -11,7 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zwicky.evaluate.figures.style import (
-    COLOURS, IDEAL, MARKERS, STYLE, floats, legend_above, new_figure, say_empty, title,
+    COLOURS,
+    IDEAL,
+    MARKERS,
+    STYLE,
+    floats,
+    legend_above,
+    new_figure,
+    say_empty,
+    title,
 )  # fmt: skip
 
 PANELS: dict[str, tuple[str, float]] = {  # key of shape_metrics: label, ideal

@@ -12,7 +12,16 @@ from matplotlib.figure import Figure
 
 from zwicky.evaluate.figures.masses import UNIT
 from zwicky.evaluate.figures.style import (
-    APERTURE_NAMES, COLOURS, IDEAL, STYLE, errorbar, floats, legend_above, log_ticks, per_channel, say_empty,
+    APERTURE_NAMES,
+    COLOURS,
+    IDEAL,
+    STYLE,
+    errorbar,
+    floats,
+    legend_above,
+    log_ticks,
+    per_channel,
+    say_empty,
 )  # fmt: skip
 
 GIVEN: dict[str, str] = {

@@ -65,6 +65,12 @@ def map_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def more_maps(tmp_path_factory):
+    """`maps.h5` of the same clusters from more sides: 40 rows."""
+    return write_maps(tmp_path_factory.mktemp("more") / "maps.h5", sightlines=5)
+
+
+@pytest.fixture(scope="session")
 def tiny_config():
     """A training of a few steps of a small network."""
     from zwicky.train import TrainConfig

@@ -351,6 +351,7 @@ def train(
 
     Example: zwicky train run1/maps.h5 --out run1/model
     """
+    from zwicky.reconstruct import add_reference
     from zwicky.train import TrainConfig
     from zwicky.train import train as run
 
@@ -363,6 +364,7 @@ def train(
         return _show(config)
     with _user_errors(), _bars() as tell:
         run(maps, out_folder, config, device, lambda done, total, s: tell("train", done, total, _remark(s)))
+        add_reference(out_folder, maps, device, lambda done, total: tell("outliers", done, total, ""))
     out.print(f"{out_folder}", highlight=False)
 
 
@@ -400,7 +402,7 @@ def reconstruct(
     samples: Annotated[int, typer.Option("--samples", help="Number of posterior samples.")] = 50,
     r500c: Annotated[float | None, typer.Option("--r500c", help="R500c [kpc] for the mass table.")] = None,
     r200m: Annotated[float | None, typer.Option("--r200m", help="R200m [kpc] for the mass table.")] = None,
-    sampler: Annotated[str, typer.Option("--sampler", help="dpm (fast), sde, heun or euler_maruyama.")] = "dpm",
+    sampler: Annotated[str | None, typer.Option(help="dpm (fast), sde, heun, euler_maruyama, mean.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Noise levels of the sampler.")] = None,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -456,7 +458,7 @@ def evaluate(
     sightlines: Annotated[int, typer.Option(help="Held-out sightlines.")] = 64,
     samples: Annotated[int, typer.Option(help="Posterior samples of each.")] = 50,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    sampler: Annotated[str, typer.Option(help="dpm, sde, heun or euler_maruyama.")] = "dpm",
+    sampler: Annotated[str, typer.Option(help="dpm, sde, heun, euler_maruyama; that of the model if not given.")] = "",
     steps: Annotated[int, typer.Option(help="Noise levels; 0 is the sampler's default.")] = 0,
     self_check: Annotated[
         bool, typer.Option("--self-check", help="Judge the measures by posteriors that are known, and by known faults.")

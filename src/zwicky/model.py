@@ -24,11 +24,38 @@ from zwicky.dataset.normalize import LogScale
 from zwicky.diffusion.denoise import Denoiser
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.io import UserError, atomic_folder, file_mode, write_json
+from zwicky.nn.ncsnpp import NCSNpp
 from zwicky.nn.unet import UNet
 from zwicky.version import __version__
 
 FORMAT = "zwicky-model-1"
 SHIPPED = Path(__file__).parent / "data"
+
+
+NETWORKS: dict[str, type[UNet] | type[NCSNpp]] = {"unet": UNet, "ncsnpp": NCSNpp}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to make a reconstruction of a network.
+
+    Args:
+        form: of the denoiser, a name of `diffusion.denoise.FORMS`. noise: the default schedule.
+        scaling: of the maps, a name of `dataset.normalize.SCALINGS`. sampler: the default one.
+    """
+
+    form: str
+    noise: NoiseSchedule
+    scaling: str
+    sampler: str
+
+
+KINDS: dict[str, Kind] = {
+    "score": Kind("edm", NoiseSchedule(), "standard", "dpm"),
+    "regression": Kind("regression", NoiseSchedule(), "standard", "mean"),  # a plain U-Net: one map, no posterior
+    # Hsu et al. 2025: sigma from 1e-3 to 1 on maps in [0, 1], ln sigma uniform in training, no last denoising
+    "h25": Kind("ve", NoiseSchedule(1e-3, 1.0, P_mean=-3.45, P_std=100.0), "unit", "euler_maruyama_open"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,10 +65,11 @@ class ModelConfig:
     Args:
         targets, inputs: channel names. scales, units: of all of them.
         pixels: along a side of a map. pixel_kpc: side of a pixel, proper [kpc].
-        network: keyword arguments of `UNet`. noise: the schedule.
+        network: keyword arguments of the network. noise: the schedule.
         ranges: (low, high) of redshift and of ln pixel_kpc in the training set.
         cosmology: of the training set.
         training: how it was trained, for the model card.
+        kind: a name of KINDS. architecture: a name of NETWORKS.
     """
 
     targets: tuple[str, ...]
@@ -55,6 +83,8 @@ class ModelConfig:
     ranges: dict[str, tuple[float, float]]
     cosmology: dict[str, float]
     training: dict[str, Any] = field(default_factory=dict)
+    kind: str = "score"
+    architecture: str = "unet"
 
     def scalars(self, redshift: float, pixel_kpc: float, batch: int) -> torch.Tensor:
         """What the network is told besides maps, (B, 2): redshift and ln pixel_kpc, each in [-1, 1] over training.
@@ -70,7 +100,7 @@ class ModelConfig:
 
     def denoiser(self) -> Denoiser:
         """A denoiser with fresh weights."""
-        return Denoiser(UNet(**self.network))
+        return Denoiser(NETWORKS[self.architecture](**self.network), KINDS[self.kind].form)
 
 
 def save_model(
@@ -125,6 +155,7 @@ def _parse(content: dict[str, Any]) -> ModelConfig:
     content["ranges"] = {k: (float(v[0]), float(v[1])) for k, v in content["ranges"].items()}
     config = ModelConfig(**content)
     Cosmology(**config.cosmology)
+    KINDS[config.kind], NETWORKS[config.architecture]
     for name in (*config.targets, *config.inputs):
         config.scales[name], config.units[name]
     return config

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
 from zwicky.dataset.loader import conditioned
+from zwicky.dataset.store import open_maps
 from zwicky.device import autocast, choose_device, cpu_threads
 from zwicky.diffusion.denoise import Denoiser
-from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, seeded_noise
+from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, evaluations, seeded_noise
 from zwicky.images import pixel_size, read_image, read_mask, regrid, regrid_wcs, same_grid, to_unit
 from zwicky.io import UserError
-from zwicky.model import ModelConfig, model_id, read_model
-from zwicky.products import Posterior
+from zwicky.model import KINDS, ModelConfig, find_model, model_id, read_model
+from zwicky.outliers import FEWEST, Reference, read_reference
+from zwicky.products import Outlier, Posterior
 
 BATCH = 10
 LARGEST = 50.0  # standard deviations of the training pixels; a sample beyond has diverged
@@ -39,6 +41,7 @@ class Model:
     config: ModelConfig
     denoiser: Denoiser
     device: torch.device
+    reference: Reference | None = None
 
     def sample(
         self,
@@ -49,7 +52,7 @@ class Model:
         seed: int = 0,
         *,
         masks: Mapping[str, NDArray] | None = None,
-        sampler: str = "dpm",
+        sampler: str | None = None,
         steps: int | None = None,
         wcs: WCS | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -59,16 +62,20 @@ class Model:
         Args:
             inputs: channel -> (Y, X) in the unit of the channel; any subset of the model's inputs, even none.
             redshift: of the cluster. pixel_kpc: side of a pixel, proper [kpc].
-            n: number of samples. seed: of the samples; sample i depends on (seed, i) alone.
+            n: number of samples; where the mean alone is asked for, or all that the model gives, one map comes back.
+            seed: of the samples; sample i depends on (seed, i) alone.
             masks: channel -> (Y, X), true where a pixel is known.
-            sampler: a name of `diffusion.sample.SAMPLERS`. steps: noise levels, None for the sampler's default.
+            sampler: a name of `diffusion.sample.SAMPLERS`, None for that of the kind of model.
+            steps: noise levels, None for the sampler's default.
             wcs: celestial coordinates of the images.
             progress: called as progress(network evaluations done, in all).
 
         Raises:
             ValueError: an input is unknown, not a finite 2-D image, or differs in shape; or a number is out of range.
         """
+        sampler = sampler or KINDS[self.config.kind].sampler
         _check_request(redshift, pixel_kpc, n, seed, sampler, steps)
+        n = 1 if sampler == "mean" or self.config.kind == "regression" else n
         y, known = self._normalised(inputs, masks or {}, pixel_kpc)
         shape = next((np.shape(m) for m in inputs.values()), (self.config.pixels,) * 2)
         x = self._draw(conditioned(y, known), redshift, n, seed, sampler, steps or DEFAULT_LEVELS[sampler], progress)
@@ -77,12 +84,14 @@ class Model:
         scales, names = self.config.scales, self.config.targets
         if not (x.abs() < LARGEST).all():
             raise ValueError("the samples diverged; take more --steps, or check the units of the images.")
+        arrays = y[0].numpy(), known[0].numpy(), x.numpy()
+        outlier = None if self.reference is None else self.reference.score(*arrays)
         return Posterior(
             {c: scales[c].inverse(x[:, i]).numpy() for i, c in enumerate(names)},
             {c: self.config.units[c] for c in names}, redshift, self.config.pixel_kpc, wcs,
             {"MODEL": self.name, "MODELID": self.id, "SEED": seed, "SAMPLER": sampler,
              "NLEVELS": steps or DEFAULT_LEVELS[sampler], "INPUTS": ",".join(inputs) or "none"},
-            tuple(self._doubts(y, known, redshift, pixel_kpc, list(inputs))),
+            (*self._doubts(y, known, redshift, pixel_kpc, list(inputs)), *_oddity(outlier)), outlier,
         )
 
     def _normalised(
@@ -124,7 +133,7 @@ class Model:
         c = self.config
         shape = (len(c.targets), c.pixels, c.pixels)
         sigmas = c.noise.steps(steps)
-        per_batch = 2 * steps - 1 if sampler == "heun" else steps
+        per_batch = evaluations(sampler, steps)
         batches = [range(i, min(i + BATCH, n)) for i in range(0, n, BATCH)]
         done = 0
 
@@ -191,7 +200,40 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
     config, denoiser = read_model(name)
     denoiser.to(place)
     denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(str(Path(name).name), model_id(name), config, denoiser, place)
+    reference = read_reference(find_model(name), config.pixels, len(config.inputs), len(config.targets))
+    return Model(str(Path(name).name), model_id(name), config, denoiser, place, reference)
+
+
+def add_reference(
+    folder: str | Path,
+    maps: str | Path,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    samples: int = 8,
+) -> None:
+    """Give a model the reference that outliers are told by, from the set it was trained on, unless it has one.
+
+    A set with too few validation maps to take a limit from leaves the model without.
+
+    Args:
+        progress: called as progress(validation maps done, in all). samples: of each.
+
+    Raises:
+        UserError: the model or the maps cannot be used.
+    """
+    model, map_set = load_model(folder, device), open_maps(maps)
+    if model.reference is not None or len(map_set.rows("validation")) < FEWEST:
+        return
+    c = model.config
+
+    def draw(y: NDArray[np.float32], i: int, count: int) -> NDArray[np.float32]:
+        condition = conditioned(torch.from_numpy(y)[None], torch.ones(1, *y.shape, dtype=torch.bool))
+        x = model._draw(condition, map_set.redshift, samples, i, "dpm", DEFAULT_LEVELS["dpm"], None)
+        if progress:
+            progress(i + 1, count)
+        return x.numpy()
+
+    Reference.fit(map_set, c.targets, c.inputs, c.scales, draw).save(folder)
 
 
 def reconstruct_files(
@@ -230,6 +272,16 @@ def reconstruct_files(
     )
     provenance = posterior.provenance | {f"INPUT{i}": im.name for i, im in enumerate(images.values(), 1)}
     return replace(posterior, provenance=provenance, warnings=(*warnings, *posterior.warnings))
+
+
+def _oddity(outlier: Outlier | None) -> list[str]:
+    """The warning of an outlier."""
+    if outlier is None or not outlier.warned:
+        return []
+    return [
+        f"the images are unlike those of the training (outlier score {outlier.score:.2g}; of like clusters "
+        f"{100 * outlier.limit:.0f}% lie below {outlier.limit:g}), and the masses may be off by more than their errors"
+    ]
 
 
 def _range(low: float, high: float) -> str:

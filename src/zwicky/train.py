@@ -1,4 +1,4 @@
-"""Training of the conditional score model.
+"""Training of the conditional score model, and of the published kinds of model beside it.
 
 Adam on the denoising loss with a warm-up and a cosine decay; the exponential moving average of the weights is what is
 kept. The data and the noise of a step depend on (seed, step) alone and the optimiser is part of the checkpoint, so that
@@ -12,7 +12,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from zwicky.device import THREADS, autocast, choose_device, cpu_threads
 from zwicky.diffusion.denoise import Denoiser, denoising_loss
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.io import UserError, append_jsonl, atomic_path, keep_jsonl_until, require_writable
-from zwicky.model import ModelConfig, save_model
+from zwicky.model import KINDS, NETWORKS, ModelConfig, save_model
 from zwicky.nn.ema import EMA
 
 VALIDATION = 1 << 40  # steps from here on are the batches of the validation loss
@@ -41,8 +41,9 @@ class TrainConfig:
         targets, inputs: channels of the map set to predict and to condition on.
         steps, batch: optimiser steps and maps in each. learning_rate: peak, after `warmup` steps.
         ema: decay of the weights' average. clip: largest norm of the gradient.
-        widths, blocks, patch, dropout: of the network (`nn.unet.UNet`).
-        noise: the noise schedule.
+        kind: what is trained, a name of `model.KINDS`. network: a name of `model.NETWORKS`.
+        widths, blocks, patch, dropout: of the network; patch belongs to the `unet` alone.
+        noise: the noise schedule, if not the one of the kind.
         drop_channel, drop_pixels: probabilities that an input is withheld, or has holes.
         validate_every: steps between validation losses. seed: of weights, data and noise.
     """
@@ -55,11 +56,13 @@ class TrainConfig:
     warmup: int = 200
     ema: float = 0.998
     clip: float = 1.0
+    kind: str = "score"
+    network: str = "unet"
     widths: tuple[int, ...] = (32, 64, 128, 192)
     blocks: int = 1
     patch: int = 2
     dropout: float = 0.0
-    noise: NoiseSchedule = field(default_factory=NoiseSchedule)
+    noise: NoiseSchedule | None = None
     drop_channel: float = 0.15
     drop_pixels: float = 0.15
     validate_every: int = 200
@@ -74,11 +77,20 @@ class TrainConfig:
             raise ValueError("a model needs at least one target and one input channel.")
         if self.blocks < 1 or self.patch < 1 or not 0 <= self.dropout < 1 or self.warmup < 0 or self.seed < 0:
             raise ValueError("need blocks >= 1, patch >= 1, dropout in [0, 1), warmup >= 0 and seed >= 0.")
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}.")
+        if self.network not in NETWORKS:
+            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, not {self.network!r}.")
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule."""
+        return self.noise or KINDS[self.kind].noise
 
     @property
     def multiple(self) -> int:
         """What the number of pixels along a side must be a multiple of."""
-        return self.patch * 2 ** (len(self.widths) - 1)
+        return (self.patch if self.network == "unet" else 1) * 2 ** (len(self.widths) - 1)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then a cosine to a hundredth."""
@@ -118,7 +130,7 @@ class Trainer:
     def loss(self, denoiser: Denoiser, loader: MapLoader, size: int, seed: int, step: int) -> torch.Tensor:
         """Denoising loss of the batch of a step."""
         batch, rng = loader.batch(size, seed, step)
-        sigma = self.config.noise.training_sigmas(size, rng)
+        sigma = self.config.schedule.training_sigmas(size, rng)
         noise = torch.randn(batch.x.shape, generator=rng)
         scalars = self.model.scalars(self.model.ranges["redshift"][0], self.model.pixel_kpc, size)
         x, condition, s, sigma, noise = (t.to(self.device) for t in (batch.x, batch.condition, scalars, sigma, noise))
@@ -227,15 +239,18 @@ def _model_config(maps: MapSet, c: TrainConfig) -> ModelConfig:
     if not maps.pixel_kpc > 0:
         raise UserError(f"the maps of {maps.path} are as wide as R200c of their clusters, which no observer knows.")
     ln_pixel = math.log(maps.pixel_kpc)
+    network = dict(
+        in_channels=len(c.targets) + 2 * len(c.inputs), out_channels=len(c.targets), scalar_features=2,
+        widths=list(c.widths), blocks=c.blocks, dropout=c.dropout,
+    )  # fmt: skip
+    if c.network == "unet":
+        network["patch"] = c.patch
+    scaling = KINDS[c.kind].scaling
     return ModelConfig(
-        tuple(c.targets), tuple(c.inputs), {name: fit(maps.read(name, rows)) for name in channels},
-        {name: maps.units[name] for name in channels}, maps.pixels, maps.pixel_kpc,
-        dict(
-            in_channels=len(c.targets) + 2 * len(c.inputs), out_channels=len(c.targets), scalar_features=2,
-            widths=list(c.widths), blocks=c.blocks, patch=c.patch, dropout=c.dropout,
-        ),
-        c.noise, {"redshift": (maps.redshift, maps.redshift), "ln_pixel_kpc": (ln_pixel, ln_pixel)},
-        maps.cosmology.as_dict(), _card(maps, c),
+        tuple(c.targets), tuple(c.inputs), {name: fit(maps.read(name, rows), scaling) for name in channels},
+        {name: maps.units[name] for name in channels}, maps.pixels, maps.pixel_kpc, network, c.schedule,
+        {"redshift": (maps.redshift, maps.redshift), "ln_pixel_kpc": (ln_pixel, ln_pixel)},
+        maps.cosmology.as_dict(), _card(maps, c), c.kind, c.network,
     )
 
 

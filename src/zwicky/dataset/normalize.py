@@ -3,7 +3,8 @@
     v = (ln(1 + x / floor) - mean) / std,       x = floor (exp(mean + std v) - 1)
 
 `floor` is a low percentile of the training maps: below it the scaling turns linear, above it logarithmic. `mean` and
-`std` make the training pixels of v zero-mean and unit-variance, which the preconditioned denoiser assumes.
+`std` make the training pixels of v zero-mean and unit-variance, which the preconditioned denoiser assumes, or, for
+models of Hsu et al. 2025, bring them to [0, 1].
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 FLOOR_PERCENTILE = 5.0
+SCALINGS = ("standard", "unit")
 Array = TypeVar("Array", NDArray, torch.Tensor)
 
 
@@ -54,15 +56,23 @@ class LogScale:
         return asdict(self)
 
 
-def fit(maps: NDArray[np.float32]) -> LogScale:
-    """The scaling of a channel from its training maps (S, Y, X)."""
+def fit(maps: NDArray[np.float32], scaling: str = "standard") -> LogScale:
+    """The scaling of a channel from its training maps (S, Y, X).
+
+    Args:
+        scaling: `standard`, zero mean and unit variance, or `unit`, from 0 to 1 over the training pixels.
+
+    Raises:
+        ValueError: there is nothing to scale.
+    """
     sample = maps[:: max(1, len(maps) // 500)]
     positive = sample[sample > 0]
     if len(positive) == 0:
         raise ValueError("a channel without a positive pixel cannot be normalised.")
     floor = float(np.percentile(positive, FLOOR_PERCENTILE))
     log = np.log1p(np.maximum(sample, 0) / floor)
-    mean, std = float(log.mean(dtype=np.float64)), float(log.std(dtype=np.float64))
-    scale = LogScale(floor, mean, std)
+    scale = LogScale(floor, float(log.mean(dtype=np.float64)), float(log.std(dtype=np.float64)))
     low, high = scale.forward(np.array([maps.min(), maps.max()], float))
+    if scaling == "unit":
+        return LogScale(floor, scale.mean + scale.std * low, scale.std * (high - low), 0.0, 1.0)
     return replace(scale, low=float(low), high=float(high))

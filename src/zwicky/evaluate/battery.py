@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zwicky.evaluate import calibration, metrics
+from zwicky.evaluate import calibration, metrics, shapes
 from zwicky.evaluate.metrics import Powers
 from zwicky.evaluate.rows import APERTURES, INPUT, Z_EDGES, MapGrid, Row, flat, map_rows
 from zwicky.evaluate.statistics import (
@@ -149,6 +149,8 @@ def _scales(grid: MapGrid) -> dict[str, Any]:
         "k_nyquist": metrics.nyquist(grid.pixel_mpc, h=grid.h),
         "averages": "over bins of k, each bin once; b and r per map, then averaged; 'pooled' averages powers first",
         "profile_edges_kpc": grid.edges_kpc, "levels": calibration.LEVELS, "z_edges": Z_EDGES,
+        "log_range_dex": shapes.DEX, "peak_contrast": shapes.CONTRAST,
+        "peak_smoothing_kpc": shapes.smoothing_kpc(grid.pixel_kpc), "peaks_matched_in_sigma": shapes.MATCH,
     }  # fmt: skip
 
 

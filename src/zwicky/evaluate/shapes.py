@@ -124,23 +124,35 @@ def smooth(maps: Array, pixel_kpc: float) -> Array:
 
 
 def highest(smoothed: Array, mask: Array, pixel_kpc: float) -> Array:
-    """Place of the highest pixel inside a mask (P, P), (N, 2) [kpc]; NaN for an empty mask."""
-    pixels = smoothed.shape[-1]
+    """Place of the highest point inside a mask (P, P), (N, 2) [kpc]; NaN for an empty mask.
+
+    It is the top of the parabola through the highest pixel and its neighbours, along each axis.
+    """
+    pixels, n = smoothed.shape[-1], np.arange(len(smoothed))
     if not (mask > 0).any():
         return np.full((len(smoothed), 2), np.nan)
     flat = np.where(mask > 0, smoothed, -np.inf).reshape(len(smoothed), -1).argmax(-1)
-    return _axis(pixels, pixel_kpc)[np.stack(np.unravel_index(flat, (pixels, pixels)), axis=-1)]
+    y, x = np.clip(np.unravel_index(flat, (pixels, pixels)), 1, pixels - 2)
+    top = smoothed[n, y, x]
+    shift = [_vertex(smoothed[n, y - 1, x], top, smoothed[n, y + 1, x]),
+             _vertex(smoothed[n, y, x - 1], top, smoothed[n, y, x + 1])]  # fmt: skip
+    return np.stack([y, x], axis=-1) * pixel_kpc + _axis(pixels, pixel_kpc)[0] + np.stack(shift, axis=-1) * pixel_kpc
+
+
+def _vertex(before: Array, top: Array, after: Array) -> Array:
+    """Where the parabola through three neighbours is highest, from the middle one, at most half a pixel away."""
+    return np.clip(np.nan_to_num(0.5 * ratio(after - before, 2 * top - before - after)), -0.5, 0.5)
 
 
 def find_peaks(smoothed: Array, mask: Array, pixel_kpc: float, contrast: float = CONTRAST) -> Array:
     """Places of the peaks of one smoothed map (P, P) inside a mask, (K, 2) as (y, x) [kpc].
 
-    A peak is the highest of its 5 x 5 pixels and `contrast` times the azimuthal mean at its radius, or higher.
+    A peak is the highest of its 3 x 3 pixels and `contrast` times the azimuthal mean at its radius, or higher.
     """
     x = _axis(smoothed.shape[-1], pixel_kpc)
     r = np.rint(np.hypot(x[:, None], x) / pixel_kpc).astype(int)
     azimuthal = (np.bincount(r.ravel(), smoothed.ravel()) / np.maximum(np.bincount(r.ravel()), 1))[r]
-    stands_out = (smoothed == maximum_filter(smoothed, size=5)) & (smoothed >= contrast * azimuthal) & (smoothed > 0)
+    stands_out = (smoothed == maximum_filter(smoothed, size=3)) & (smoothed >= contrast * azimuthal) & (smoothed > 0)
     return np.asarray(x[np.argwhere(stands_out & (mask > 0.5))])
 
 

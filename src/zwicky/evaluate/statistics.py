@@ -129,13 +129,14 @@ def _in_terciles(rows: Row, x: Array, boot: Bootstrap, n_samples: int) -> dict[s
 def _tercile_numbers(values: Array) -> Array:
     """Median and half-width of the error, and coverage, (TERCILES, A, 3) of rows (N, 2 A + 1) of `_in_terciles`."""
     numbers, index = values[:, :-1].reshape(len(values), -1, 2), values[:, -1]
-    return np.array([[_error_and_coverage(numbers[index == b, a]) for a in range(numbers.shape[1])]
-                     for b in range(TERCILES)])  # fmt: skip
+    found = [[(*_median_and_width(error), metrics.nan_mean(inside)) for error, inside in np.moveaxis(part, 0, -1)]
+             for part in (numbers[index == b] for b in range(TERCILES))]  # fmt: skip
+    return np.array(found, dtype=float)
 
 
-def _error_and_coverage(numbers: Array) -> tuple[float, float, float]:
-    median, plus, minus = metrics.spread(numbers[:, 0])
-    return median, 0.5 * (plus + minus), float(metrics.nan_mean(numbers[:, 1]))
+def _median_and_width(values: Array) -> tuple[float, float]:
+    median, plus, minus = metrics.spread(values)
+    return median, 0.5 * (plus + minus)
 
 
 # Shapes -------------------------------------------------------------------------------------------------------------
@@ -210,8 +211,3 @@ def _skill(values: Array) -> Array:
     """Mean squared error (C,) over the mean variance of all samples, of values (N, 2, C)."""
     squared, variance = values.mean(0)
     return ratio(squared, np.broadcast_to(variance[-1], squared.shape))
-
-
-def _median_and_width(values: Array) -> tuple[float, float]:
-    median, plus, minus = metrics.spread(values)
-    return median, 0.5 * (plus + minus)

@@ -126,8 +126,8 @@ PLATES: dict[str, Plate] = {
     "regression": Plate(
         _of_channels(figures.regression_figure), "Regression to the mean.",
         "Mean log ratio of the masses in bins of equal number, given the true mass (blue) and given the predicted mass "
-        "(orange). The second is zero for a calibrated posterior mean. The first falls with mass by construction, the "
-        "more the less is known.",
+        "(orange). The second is zero for a calibrated posterior mean, but for half the variance of ln M. The first "
+        "falls with mass by construction, the more the less is known.",
     ),
     "trends": Plate(
         _trends,

@@ -171,7 +171,7 @@ def write_comparison(folder: str | Path, comparisons: Mapping[str, Mapping[str, 
     """
     folder = require_writable(folder)
     _write(folder / "comparison.md", comparison_table(comparisons))
-    figure = figures.comparison_figure({name: jsonable(comparison) for name, comparison in comparisons.items()})
+    figure = figures.comparison_figure(comparisons)
     for suffix in FORMATS:
         figures.save(figure, folder / f"comparison{suffix}")
     blocks = [html.paragraph(ABOUT_COMPARISON.format(reference=_reference(comparisons)))]

@@ -119,19 +119,19 @@ def _with_spread(entry: Mapping[str, Any], key: str) -> str:
 def comparison_rows(comparison: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of one channel: each statistic of each model, in brackets its difference from the reference.
 
-    The best model of each statistic is `Strong`. The last column is the number of maps, of the model with the fewest.
+    The best model of each statistic is `Strong`. The first row has the number of maps of each model.
 
     Args:
         comparison: reference; statistics: key -> label, ideal (a number, "low" or "high"); models and differences:
             model -> key -> value, error, maps.
     """
-    models, rows = comparison["models"], []
+    models = comparison["models"]
+    rows = [["maps", "", *(str(max(entry["maps"] for entry in found.values())) for found in models.values())]]
     for key, statistic in comparison["statistics"].items():
         best = _best({name: found[key]["value"] for name, found in models.items()}, statistic["ideal"])
         cells = [_comparison_cell(comparison, name, key, name in best) for name in models]
-        maps = min(found[key]["maps"] for found in models.values())
-        rows.append([statistic["label"], str(statistic["ideal"]), *cells, str(maps)])
-    return ["statistic", "ideal", *models, "maps"], rows
+        rows.append([statistic["label"], str(statistic["ideal"]), *cells])
+    return ["statistic", "ideal", *models], rows
 
 
 def _best(values: Mapping[str, float | None], ideal: float | str) -> set[str]:

@@ -26,7 +26,7 @@ from zwicky.evaluate.figures.style import (
 COLUMNS = 3
 
 
-def comparison_figure(tables: Mapping[str, dict[str, Any]]) -> Figure:
+def comparison_figure(tables: Mapping[str, Mapping[str, Any]]) -> Figure:
     """A forest plot: the difference of each model from the reference, one panel per statistic, a colour per channel.
 
     Args:
@@ -53,7 +53,7 @@ def comparison_figure(tables: Mapping[str, dict[str, Any]]) -> Figure:
     return figure
 
 
-def _draw_statistic(ax: Axes, tables: Mapping[str, dict[str, Any]], models: list[str], key: str) -> None:
+def _draw_statistic(ax: Axes, tables: Mapping[str, Mapping[str, Any]], models: list[str], key: str) -> None:
     for i, (channel, table) in enumerate(tables.items()):
         value, error = (floats([table["differences"][m][key][part] for m in models]) for part in ("value", "error"))
         y = np.arange(len(models)) + 0.36 * (i - 0.5 * (len(tables) - 1)) / max(len(tables) - 1, 1)

@@ -74,7 +74,8 @@ class ModelConfig:
         kind: a name of KINDS. architecture: a name of NETWORKS.
         noisy: whether images may have noise and beams, which the network is told.
         mass: for models that predict the masses in the map apart from their shape: `network`, the keyword arguments of
-            `MassHead`; `mean`, `std` of ln M [Msun] of each target; `width`, the correction of the widths.
+            `MassHead`; `mean`, `std` of ln M [Msun] of each target; `width`, the correction of the widths; `prior`, see
+            `zwicky.prior`.
     """
 
     targets: tuple[str, ...]
@@ -145,18 +146,22 @@ def save_model(
         write_json(part / "config.json", {"format": FORMAT, "version": __version__, **asdict(config)})
 
 
+def shipped() -> list[str]:
+    """Names of the models in the package."""
+    return sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
+
+
 def find_model(name: str | Path) -> Path:
     """The folder of a shipped model by its name, or `name` itself if it is a folder.
 
     Raises:
         UserError: there is no such model.
     """
-    shipped = sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
     for folder in (Path(name), SHIPPED / str(name)):
         with contextlib.suppress(OSError):  # a name that is too long
             if (folder / "config.json").is_file():
                 return folder
-    raise UserError(f"there is no model {str(name)!r}: give a folder made by `zwicky train` or one of {shipped}.")
+    raise UserError(f"there is no model {str(name)!r}: give a folder made by `zwicky train` or one of {shipped()}.")
 
 
 def read_model(name: str | Path) -> tuple[ModelConfig, Networks]:

@@ -39,9 +39,11 @@ from zwicky.model import KINDS, ModelConfig, Networks, find_model, model_id, rea
 from zwicky.nn.mass import draw as draw_mixture
 from zwicky.nn.mass import mixture_mean
 from zwicky.outliers import FEWEST, Reference, read_reference
+from zwicky.prior import weights
 from zwicky.products import Outlier, Posterior
 
 BATCH = 10
+CANDIDATES = 200  # masses of which one is taken, by its weight, under another prior
 LARGEST = 50.0  # standard deviations of the training pixels; a sample beyond has diverged
 
 
@@ -69,6 +71,7 @@ class Model:
         fwhm_kpc: Mapping[str, float] | None = None,
         sampler: str | None = None,
         steps: int | None = None,
+        prior: str = "training",
         wcs: WCS | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Posterior:
@@ -84,6 +87,7 @@ class Model:
             fwhm_kpc: channel -> full width at half maximum of its beam, proper [kpc]. Only noisy models are told these.
             sampler: a name of `diffusion.sample.SAMPLERS`, None for that of the kind of model.
             steps: noise levels, None for the sampler's default.
+            prior: of the mass, a name of `prior.PRIORS`; others than `training` need a model with masses apart.
             wcs: celestial coordinates of the images.
             progress: called as progress(network evaluations done, in all).
 
@@ -97,7 +101,7 @@ class Model:
         shape = next((np.shape(m) for m in inputs.values()), (self.config.pixels,) * 2)
         told = self._told(redshift, fwhm_kpc or {})
         condition = conditioned(y, known, levels if self.config.noisy else None)
-        u = self._masses(condition, told, n, seed, sampler)
+        u = self._masses(condition, told, n, seed, sampler, prior, redshift)
         x = self._draw(condition, told, u, n, seed, sampler, steps or DEFAULT_LEVELS[sampler], progress)
         if wcs is not None:
             wcs = regrid_wcs(wcs, shape, pixel_kpc, self.config.pixels, self.config.pixel_kpc)
@@ -138,20 +142,27 @@ class Model:
     @cpu_threads()
     @torch.no_grad()
     def _masses(
-        self, condition: torch.Tensor, told: torch.Tensor, n: int, seed: int, sampler: str
+        self, condition: torch.Tensor, told: torch.Tensor, n: int, seed: int, sampler: str, prior: str, redshift: float
     ) -> torch.Tensor | None:
         """Standardised ln M (n, C) of samples, or of the mean; None where the model does not predict masses apart."""
         head = self.networks.mass
         if head is None:
+            if prior != "training":
+                raise ValueError(f"the prior {prior!r} needs a model that predicts masses apart; this one does not.")
             return None
         mixture = [part[0].cpu() for part in head(condition.to(self.device), told.to(self.device))]
         if sampler == "mean":
             return mixture_mean(*mixture[:2])[None]
-        rngs = [np.random.default_rng([seed, i, 1]) for i in range(n)]
-        normals = torch.tensor(np.stack([rng.standard_normal(len(self.config.targets)) for rng in rngs])).float()
-        uniforms = torch.tensor([rng.random() for rng in rngs])
-        ln_w, m, L = mixture
-        return draw_mixture(ln_w, m, L, self.config.mass["width"], normals, uniforms)
+        (ln_w, m, L), mass, found = mixture, self.config.mass, []
+        for i in range(n):
+            rng = np.random.default_rng([seed, i, 1])
+            count = 1 if prior == "training" else CANDIDATES
+            normals = torch.from_numpy(rng.standard_normal((count, len(self.config.targets)))).float()
+            u = draw_mixture(ln_w, m, L, mass["width"], normals, torch.from_numpy(rng.random(count)))
+            ln_map = torch.logsumexp(self.config.ln_mass(u), 1).numpy()
+            w = weights(prior, ln_map, mass["prior"], Cosmology(**self.config.cosmology), redshift)
+            found.append(u[rng.choice(count, p=w / w.sum())])
+        return torch.stack(found)
 
     def _normalised(
         self,

@@ -28,6 +28,7 @@ from zwicky.device import choose_device, cpu_threads
 from zwicky.io import UserError, append_jsonl, keep_jsonl_until, require_writable
 from zwicky.model import KINDS, ModelConfig, find_model, read_model, read_weights, save_model
 from zwicky.nn.mass import log_density
+from zwicky.prior import learnt
 from zwicky.products import aperture_mass
 from zwicky.train_config import TrainConfig
 from zwicky.trainer import Trainer
@@ -221,7 +222,10 @@ def _mass(maps: MapSet, c: TrainConfig, planes: int, told: int) -> dict[str, Any
                for name in c.targets]  # fmt: skip
     spread = [max(float(values.std()), 1e-6) for values in ln_mass]
     network = dict(in_channels=planes, targets=len(c.targets), scalar_features=told, patch=c.patch)
-    return {"network": network, "mean": [float(v.mean()) for v in ln_mass], "std": spread, "width": 1.0}
+    return {
+        "network": network, "mean": [float(v.mean()) for v in ln_mass], "std": spread, "width": 1.0,
+        "prior": learnt(np.logaddexp.reduce(ln_mass), np.log(maps.halo["m200m"][rows])),
+    }  # fmt: skip
 
 
 def _instruments(maps: MapSet, c: TrainConfig) -> dict[str, tuple[str, ...]]:

@@ -66,6 +66,16 @@ def mixed_maps():
     return t, 0.5 * (t + n), n
 
 
+@pytest.fixture(scope="session", autouse=True)
+def only_png():
+    """Figures of reports are PNG alone: the fonts of a PDF take as long as all else of a report."""
+    from zwicky.evaluate import report
+
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(report, "FORMATS", (".png",))
+        yield
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(20)

@@ -13,7 +13,9 @@ from zwicky.evaluate.run import EvaluateConfig, choose_rows, evaluate
 from zwicky.io import UserError
 
 CONFIG = EvaluateConfig(sightlines=3, samples=4, steps=4)
-REPORT = {"metrics.json", "table1.md", "power.png", "profiles.png", "masses.png", "calibration.png"}
+FIGURES = ("convergence", "pixels", "profiles", "masses", "power", "scatter", "regression", "trends", "trends_coverage",
+           "calibration", "shapes")  # fmt: skip
+REPORT = {"metrics.json", "table1.md", "report.html", *(f"{name}.png" for name in FIGURES)}
 
 
 @pytest.fixture(scope="module")

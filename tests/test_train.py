@@ -161,7 +161,7 @@ def test_the_card_says_what_it_was_trained_on(model, tiny_config):
     assert (card["sightlines"], card["clusters"], card["steps"]) == (12, 4, tiny_config.steps)
     assert card["m200m_range"][0] == pytest.approx(1e14)
     assert model.config.ranges["redshift"] == (0.1, 0.1)
-    assert torch.isfinite(torch.cat([p.flatten() for p in model.denoiser.parameters()])).all()
+    assert torch.isfinite(torch.cat([p.flatten() for p in model.networks.parameters()])).all()
 
 
 def test_a_set_without_the_channel_leaves_nothing(map_file, tmp_path, tiny_config):

@@ -7,8 +7,10 @@ Prints the largest difference of each measure from that of the other code, relat
 that code and its version; a code that is not installed is named and left out. Status 1 if a difference exceeds 1e-6.
 """
 
+import contextlib
 import importlib
 import importlib.metadata
+import io
 import itertools
 import sys
 from collections.abc import Callable, Iterator
@@ -59,15 +61,23 @@ def of_powerbox(maps):
 
 
 def of_pylians(maps):
-    """P(k) and cross P(k) with the bins of Pylians: one fundamental wide, from the first mode on; single precision."""
+    """P(k) and r(k) below Nyquist, in the bins of Pylians, one fundamental wide; single precision.
+
+    The powers of `XPk_plane` carry another factor than those of `Pk_plane`, which its r(k) does not.
+    """
     from Pk_library import Pk_plane, XPk_plane
 
     t, m, _ = (image.astype(np.float32) for image in maps)
-    side = PIXELS * PIXEL_MPC * H
-    auto, cross = Pk_plane(t, side, "None", 1), XPk_plane(t, m, side, "None", "None", 1)
-    edges = np.arange(1, len(auto.k) + 2) * metrics.fundamental(PIXELS, PIXEL_MPC, h=H) * (1 - 1e-9)
-    ours = [metrics.power_spectra(a, b, PIXEL_MPC, edges, h=H) * H**2 for a, b in ((t, t), (t, m))]
-    yield "P(k), cross P(k)", np.array(ours)[:, :-1], np.array([auto.Pk, cross.XPk])[:, :-1]
+    side, bins = PIXELS * PIXEL_MPC * H, PIXELS // 2 - 2
+    edges = np.arange(1, bins + 2) * metrics.fundamental(PIXELS, PIXEL_MPC, h=H) * (1 - 1e-9)
+    with contextlib.redirect_stdout(io.StringIO()):
+        auto, cross = Pk_plane(t, side, "None", 1), XPk_plane(t, m, side, "None", "None", 1)
+    P_tt, P_mm, P_mt = (
+        metrics.power_spectra(a.astype(float), b.astype(float), PIXEL_MPC, edges, h=H)[None] * H**2
+        for a, b in ((t, t), (m, m), (m, t))
+    )
+    yield "P(k)", P_tt[0], auto.Pk[:bins]
+    yield "r(k)", metrics.correlation(P_mt, P_mm, P_tt), cross.r[:bins]
 
 
 def of_photutils(maps):

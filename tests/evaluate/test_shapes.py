@@ -86,6 +86,15 @@ def cluster(*places):
     return sum((0.8 * blob(*place, (60.0, 60.0)) for place in places), blob(0.0, 0.0, (500.0, 500.0)) + 0.02)
 
 
+def test_azimuthal_mean_limits(rng):
+    np.testing.assert_allclose(shapes.azimuthal_mean(np.full((9, 9), 3.0)), 3.0)
+    round_ = blob(0.0, 0.0, (500.0, 500.0))
+    np.testing.assert_allclose(shapes.azimuthal_mean(round_), round_, atol=0.04)  # a ring is a pixel wide
+    noise = white(rng)[0]
+    assert shapes.azimuthal_mean(noise).mean() == pytest.approx(noise.mean())
+    assert np.corrcoef((noise - 1).ravel(), shapes.azimuthal_mean(noise).ravel())[0, 1] < 0.2
+
+
 def test_peaks_are_where_they_were_put():
     mask = aperture_mask(64, PIXEL, 1400.0)
     places = np.array([[-775.0, 675.0], [875.0, 425.0]])
@@ -107,19 +116,35 @@ def test_smoothing_keeps_mass_and_is_at_least_a_pixel():
     assert shapes.smoothing_kpc(300.0) == 300.0
 
 
-def test_peak_counts_limits(rng):
+def test_matches_limits(rng):
     a, b = (rng.uniform(-1000, 1000, (4000, 2)) for _ in range(2))
-    counts = shapes.peak_counts(a[:5], a[:5], 1.0)
-    np.testing.assert_array_equal(counts[:4], 5)
-    assert counts[4:].max() < 1
-    counts = shapes.peak_counts(a, b, 20.0)  # by chance: 1 - exp(-n pi reach^2)
-    expected = 4000 * (1 - np.exp(-4000 * np.pi * 20.0**2 / 2000.0**2))
-    np.testing.assert_allclose(counts[2:], expected, rtol=0.05)
-    np.testing.assert_array_equal(shapes.peak_counts(a[:3], a[:0], 20.0), [3, 0, 0, 0, 0, 0])
-    np.testing.assert_array_equal(shapes.peak_counts(a[:0], a[:2], 20.0), [0, 2, 0, 0, 0, 0])
-
-
-def test_one_peak_may_match_two():
+    assert shapes.matched(a, a, 1e-9) == 4000
+    expected = 4000 * (1 - np.exp(-4000 * np.pi * 20.0**2 / 2000.0**2))  # by chance: 1 - exp(-n pi reach^2)
+    assert shapes.matched(a, b, 20.0) == pytest.approx(expected, rel=0.05)
+    assert shapes.matched(a, b[:0], 20.0) == shapes.matched(a[:0], b, 20.0) == 0
     true, found = np.array([[0.0, 0.0], [0.0, 10.0]]), np.array([[0.0, 5.0], [900.0, 0.0]])
-    assert shapes.match_peaks(true, found, 6.0) == (2, 1)
-    assert shapes.match_peaks(true, found, 4.0) == (0, 0)
+    assert shapes.matched(true, found, 6.0) == 2  # one may be the like of two
+    assert shapes.matched(found, true, 6.0) == 1
+    assert shapes.matched(found, true, 4.0) == 0
+
+
+def test_peak_counts_limits():
+    mask = aperture_mask(64, PIXEL, 1400.0)
+    one, two, none = (shapes.smooth(cluster(*places), PIXEL)
+                      for places in ([(-775.0, 675.0)], [(-775.0, 675.0), (875.0, 425.0)], []))  # fmt: skip
+    np.testing.assert_array_equal(shapes.peak_counts(two, two, mask, PIXEL), [2, 2, 2, 2, 0, 0])
+    np.testing.assert_array_equal(shapes.peak_counts(two, one, mask, PIXEL), [2, 1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(shapes.peak_counts(two, none, mask, PIXEL), [2, 0, 0, 0, 0, 0])
+    np.testing.assert_array_equal(shapes.peak_counts(none, one, mask, PIXEL), [0, 1, 0, 0, 0, 0])
+    turned = shapes.peak_counts(one, np.rot90(one), mask, PIXEL)  # turned back, it is there in one case of three
+    np.testing.assert_allclose(turned, [1, 1, 0, 0, 1 / 3, 1 / 3])
+
+
+def test_a_peak_a_little_too_faint_is_found():
+    """A threshold that both maps must pass would call it missing."""
+    mask, wide = aperture_mask(64, PIXEL, 1400.0), blob(0.0, 0.0, (1500.0, 1500.0))
+    clump = blob(-775.0, 675.0, (60.0, 60.0))
+    bright, faint = (shapes.smooth(wide + height * clump, PIXEL) for height in (1.8, 1.3))
+    assert [len(shapes.find_peaks(map_, mask, PIXEL, 1.5)) for map_ in (bright, faint)] == [1, 0]
+    np.testing.assert_array_equal(shapes.peak_counts(bright, faint, mask, PIXEL)[:4], [1, 0, 1, 0])
+    np.testing.assert_array_equal(shapes.peak_counts(faint, bright, mask, PIXEL)[:4], [0, 1, 0, 1])

@@ -149,7 +149,7 @@ def _scales(grid: MapGrid) -> dict[str, Any]:
         "k_nyquist": metrics.nyquist(grid.pixel_mpc, h=grid.h),
         "averages": "over bins of k, each bin once; b and r per map, then averaged; 'pooled' averages powers first",
         "profile_edges_kpc": grid.edges_kpc, "levels": calibration.LEVELS, "z_edges": Z_EDGES,
-        "log_range_dex": shapes.DEX, "peak_contrast": shapes.CONTRAST,
+        "log_range_dex": shapes.DEX, "peak_contrast": [shapes.CONTRAST, shapes.FAINT],
         "peak_smoothing_kpc": shapes.smoothing_kpc(grid.pixel_kpc), "peaks_matched_in_sigma": shapes.MATCH,
     }  # fmt: skip
 
@@ -195,12 +195,19 @@ def _power_curves(values: Array, n_samples: int) -> dict[str, Array]:
 
 
 def _input_curves(P_tt: Array, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Correlation (K,) of each input with the truth, and of all of them together; inputs (N, 1 + I, K) as in a row."""
+    """Correlation (K,) of each input with the truth, per map and pooled, and of all inputs by one filter for all maps.
+
+    Args:
+        P_tt: (N, K). inputs: (N, 1 + I, K) as in a row.
+    """
     if not inputs:
         return {}
     P = np.stack(list(inputs.values()), axis=1)  # (N, I, 1 + I, K)
     P_it, P_ij = P[:, :, 0], P[:, :, 1:]
-    each = {f"r_{name}": metrics.correlation(P_it[:, i], P_ij[:, i, i], P_tt) for i, name in enumerate(inputs)}
+    each = {
+        f"r_{name}{end}": metrics.correlation(P_it[:, i], P_ij[:, i, i], P_tt, pooled=pooled)
+        for i, name in enumerate(inputs) for end, pooled in (("", False), ("_pooled", True))
+    }  # fmt: skip
     return each | {"r_inputs_linear": metrics.linear_correlation(P_it, P_ij, P_tt)}
 
 

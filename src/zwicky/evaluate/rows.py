@@ -199,13 +199,11 @@ def _shape_row(t: Array, x: Array, radii_kpc: tuple[float, float], grid: MapGrid
     smoothed = shapes.smooth(maps, grid.pixel_kpc)
     centroid, chi = shapes.moments(maps, r500c, grid.pixel_kpc)
     peak, e = shapes.highest(smoothed, r500c, grid.pixel_kpc), shapes.ellipticity(chi)
-    places = [shapes.find_peaks(image, r200m, grid.pixel_kpc) for image in smoothed]
-    reach = shapes.MATCH * shapes.smoothing_kpc(grid.pixel_kpc)
     centre, _ = shapes.moments(t, r200m, grid.pixel_kpc)
     top = shapes.highest(smoothed[:1], r200m, grid.pixel_kpc)
     offsets = [shapes.distance(place[1:], place[:1]) for place in (peak, centroid)]
     return {
         "shape": np.stack([*offsets, e[1:] - e[0], shapes.angle_between(chi[1:], chi[:1])], axis=-1),
         "shape_true": e[0], "disturbance": shapes.distance(centre, top)[0] / radii_kpc[1],
-        "peaks": np.stack([shapes.peak_counts(places[0], found, reach) for found in places[1:]]),
+        "peaks": np.stack([shapes.peak_counts(smoothed[0], image, r200m, grid.pixel_kpc) for image in smoothed[1:]]),
     }  # fmt: skip

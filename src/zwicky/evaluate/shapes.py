@@ -26,6 +26,7 @@ WINDOW: float = 1.5  # sigma of the window of SSIM [pixels], cut at 3.5 sigma (W
 DEX: float = 4.0  # range of logarithmic maps: what is fainter than 1e-4 of the brightest true pixel is cut
 SMOOTHING_KPC: float = 100.0  # sigma of the Gaussian before peaks are looked for, at least one pixel
 CONTRAST: float = 1.5  # a peak is at least this high over the azimuthal mean at its radius
+FAINT: float = 1.25  # the same for the likes of such a peak in the other map
 MATCH: float = 2.0  # peaks are the same if nearer than this many sigma of the smoothing
 
 
@@ -149,27 +150,38 @@ def find_peaks(smoothed: Array, mask: Array, pixel_kpc: float, contrast: float =
 
     A peak is the highest of its 3 x 3 pixels and `contrast` times the azimuthal mean at its radius, or higher.
     """
-    x = _axis(smoothed.shape[-1], pixel_kpc)
-    r = np.rint(np.hypot(x[:, None], x) / pixel_kpc).astype(int)
-    azimuthal = (np.bincount(r.ravel(), smoothed.ravel()) / np.maximum(np.bincount(r.ravel()), 1))[r]
-    stands_out = (smoothed == maximum_filter(smoothed, size=3)) & (smoothed >= contrast * azimuthal) & (smoothed > 0)
-    return np.asarray(x[np.argwhere(stands_out & (mask > 0.5))])
+    high = (smoothed >= contrast * azimuthal_mean(smoothed)) & (smoothed > 0)
+    peak = (smoothed == maximum_filter(smoothed, size=3)) & high & (mask > 0.5)
+    return np.asarray(_axis(smoothed.shape[-1], pixel_kpc)[np.argwhere(peak)])
 
 
-def match_peaks(true: Array, predicted: Array, reach_kpc: float) -> tuple[int, int]:
-    """How many true peaks (K, 2) have a predicted one (L, 2) within reach, and how many predicted ones a true one."""
-    if not len(true) or not len(predicted):
-        return 0, 0
-    near = distance(true[:, None], predicted[None]) <= reach_kpc
-    return int(near.any(1).sum()), int(near.any(0).sum())
+def azimuthal_mean(image: Array) -> Array:
+    """Mean over the ring of one pixel of width that each pixel of an image (P, P) lies in, (P, P)."""
+    x = _axis(len(image), 1.0)
+    r = np.rint(np.hypot(x[:, None], x)).astype(int)
+    return np.asarray((np.bincount(r.ravel(), image.ravel()) / np.maximum(np.bincount(r.ravel()), 1))[r])
 
 
-def peak_counts(true: Array, predicted: Array, reach_kpc: float) -> Array:
+def matched(peaks: Array, others: Array, reach_kpc: float) -> int:
+    """How many peaks (K, 2) have one of the others (L, 2) within reach."""
+    if not len(peaks) or not len(others):
+        return 0
+    return int((distance(peaks[:, None], others[None]) <= reach_kpc).any(1).sum())
+
+
+def peak_counts(true: Array, predicted: Array, mask: Array, pixel_kpc: float) -> Array:
     """True peaks, predicted peaks, true ones found, predicted ones that are real, and the last two by chance, (6,).
 
-    By chance: the predicted peaks are turned by 90, 180 and 270 degrees about the middle, which keeps their radii.
+    So that no peak is missed for being a little below CONTRAST, it may have its like among those of FAINT. By chance:
+    the prediction is turned by 90, 180 and 270 degrees about the middle, which keeps its radii.
+
+    Args:
+        true, predicted: smoothed maps (P, P). mask: (P, P).
     """
-    quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
-    turned = [predicted @ np.linalg.matrix_power(quarter, n) for n in (1, 2, 3)]
-    chance = np.mean([match_peaks(true, places, reach_kpc) for places in turned], axis=0)
-    return np.array([len(true), len(predicted), *match_peaks(true, predicted, reach_kpc), *chance])
+    t, m, t_faint, m_faint = (find_peaks(map_, mask, pixel_kpc, contrast) for contrast in (CONTRAST, FAINT)
+                              for map_ in (true, predicted))  # fmt: skip
+    reach, quarter = MATCH * smoothing_kpc(pixel_kpc), np.array([[0.0, -1.0], [1.0, 0.0]])
+    turns = [np.linalg.matrix_power(quarter, n) for n in range(4)]
+    found = [matched(t, m_faint @ turn, reach) for turn in turns]
+    real = [matched(m @ turn, t_faint, reach) for turn in turns]
+    return np.array([len(t), len(m), found[0], real[0], np.mean(found[1:]), np.mean(real[1:])])

@@ -37,7 +37,7 @@ def reference_of(rng, train=400, validation=400):
     inputs, truth, _ = population(train, rng)
     mean, covariance = gaussian(np.concatenate([features(inputs), features(truth)], 1))
     inputs, _, drawn = population(validation, rng)
-    return Reference(mean, covariance, features(inputs), features(drawn))
+    return Reference(mean, covariance, features(inputs), features(drawn).mean(1))
 
 
 def scores(reference, maps, known=None):
@@ -95,8 +95,7 @@ def test_a_change_of_brightness_is_found_where_all_features_together_do_not_show
     off = inputs + np.array([0.0, 0.9])[:, None, None]
     parts = [reference.score(y, known, x).parts for y, x in zip(off, drawn, strict=True)]
     z = {name: np.mean([part[name] for part in parts]) for name in parts[0]}
-    assert z["brightness by samples"] > z["samples"] + 1
-    assert z["brightness"] > z["images"] + 0.5
+    assert min(z["brightness"], z["samples"]) > z["images"] + 0.5
 
 
 def test_samples_that_do_not_explain_the_images_are_caught(reference):

@@ -205,7 +205,7 @@ def add_reference(
     maps: str | Path,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
-    samples: int = 8,
+    samples: int = 6,
 ) -> None:
     """Give a model the reference that outliers are told by, from the set it was trained on, unless it has one.
 

@@ -87,14 +87,13 @@ class Reference:
         """The reference of a set of maps: Gaussian of its training split, distances of its validation split.
 
         Args:
-            scales: of all channels. most: validation maps, spread evenly over the split.
+            scales: of all channels. most: validation maps, shared out evenly between clusters.
             draw: (normalised inputs (K, P, P), running number, how many in all) -> normalised samples (S, C, P, P).
         """
         train = maps.rows("train")
         both = np.concatenate([_read_features(maps, names, scales, train) for names in (inputs, targets)], axis=1)
         mean, covariance = gaussian(both)
-        rows = maps.rows("validation")
-        rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+        rows = maps.few("validation", most)
         samples = []
         for i, row in enumerate(rows):
             y = _normalised(maps, inputs, scales, np.array([row]))[0]

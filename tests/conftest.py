@@ -17,6 +17,7 @@ SPLIT_OF_CLUSTER = (0, 1, 2, 0, 1, 2, 0, 0)  # by mass: what is held out lies in
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--golden", action="store_true", help="draw the pictures in tests/evaluate/golden anew")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -8,15 +8,25 @@ of the true M200m.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zwicky.evaluate import calibration, metrics
+from zwicky.evaluate import calibration, metrics, shapes
 from zwicky.evaluate.metrics import Powers
-from zwicky.evaluate.rows import APERTURES, Z_EDGES, MapGrid, Row, flat, map_rows
+from zwicky.evaluate.rows import APERTURES, INPUT, Z_EDGES, MapGrid, Row, flat, map_rows
+from zwicky.evaluate.statistics import (
+    RANK_BINS,
+    Bootstrap,
+    by_property,
+    convergence_metrics,
+    mass_metrics,
+    shape_metrics,
+    target,
+    with_error,
+)
 from zwicky.products import ratio
 
 Array = NDArray[Any]
@@ -41,6 +51,8 @@ def evaluate_channel(
     rng: np.random.Generator,
     n_bootstrap: int = N_BOOTSTRAP,
     redshift: float = 0.0,
+    inputs: Mapping[str, Array] | None = None,
+    halo: Mapping[str, ArrayLike] | None = None,
 ) -> dict[str, Any]:
     """All measures of one channel, in each mass bin, ready for JSON (what is undefined is None).
 
@@ -51,14 +63,15 @@ def evaluate_channel(
         r200m_kpc, r500c_kpc: (N,) [kpc, proper]. m200m: (N,) [Msun].
         cluster_ids: (N,) the cluster that each map shows.
         rng: for the bootstrap, ties of ranks and reference points.
+        inputs: channel -> images (N, P, P) that the model was given. halo: see `summarise`.
 
     Raises:
         ValueError: shapes that do not belong together.
     """
     _check_shapes(truth, samples, r200m_kpc, r500c_kpc, m200m, cluster_ids)
     grid = MapGrid(truth.shape[-1], pixel_kpc, h, redshift)
-    rows = map_rows(truth, samples, grid, r500c_kpc, r200m_kpc, rng)
-    return summarise(rows, grid, m200m, cluster_ids, samples.shape[1], rng, n_bootstrap)
+    rows = map_rows(truth, samples, grid, r500c_kpc, r200m_kpc, rng, inputs)
+    return summarise(rows, grid, m200m, cluster_ids, samples.shape[1], rng, n_bootstrap, halo)
 
 
 def summarise(
@@ -69,19 +82,32 @@ def summarise(
     n_samples: int,
     rng: np.random.Generator,
     n_bootstrap: int = N_BOOTSTRAP,
+    halo: Mapping[str, ArrayLike] | None = None,
 ) -> dict[str, Any]:
-    """All measures of the rows of one channel; arguments and result as of `evaluate_channel`."""
+    """All measures of the rows of one channel; arguments and result as of `evaluate_channel`.
+
+    Args:
+        halo: name -> property of each map (N,), such as fgas200m or a signal-to-noise ratio; errors of masses are given
+            in terciles of each, of m200m, and of the disturbance that `map_row` finds. NaN belongs to none.
+    """
     usable = [i for i, row in enumerate(rows) if not (row["bad_truth"] or row["bad_samples"])]
     good = [rows[i] for i in usable]
     mass, ids = np.asarray(m200m, dtype=float)[usable], np.asarray(cluster_ids)[usable]
     members = {name: np.flatnonzero((mass >= low) & (mass < high)) for name, (low, high) in MASS_BINS.items()}
+    properties = {name: np.asarray(x, dtype=float)[usable] for name, x in (halo or {}).items()}
+    properties |= {"m200m": mass, "disturbance": np.array([float(row["disturbance"]) for row in good])}
     settings = dict(
         n_maps=len(rows), n_samples=n_samples, n_bootstrap=n_bootstrap, pixel_kpc=grid.pixel_kpc, h=grid.h
     )
     return jsonable({
         "settings": settings,
         "scales": _scales(grid),
-        "bins": {name: _bin_metrics(good, m, ids, n_samples, grid.k, rng, n_bootstrap) for name, m in members.items()},
+        "bins": {
+            name: _bin_metrics(
+                [good[i] for i in m], {key: x[m] for key, x in properties.items()}, n_samples, grid.k,
+                Bootstrap(ids[m], n_bootstrap, rng),
+            ) for name, m in members.items()
+        },
         "warnings": find_warnings(rows, n_samples),
     })  # fmt: skip
 
@@ -123,41 +149,31 @@ def _scales(grid: MapGrid) -> dict[str, Any]:
         "k_nyquist": metrics.nyquist(grid.pixel_mpc, h=grid.h),
         "averages": "over bins of k, each bin once; b and r per map, then averaged; 'pooled' averages powers first",
         "profile_edges_kpc": grid.edges_kpc, "levels": calibration.LEVELS, "z_edges": Z_EDGES,
+        "log_range_dex": shapes.DEX, "peak_contrast": [shapes.CONTRAST, shapes.FAINT],
+        "peak_smoothing_kpc": shapes.smoothing_kpc(grid.pixel_kpc), "peaks_matched_in_sigma": shapes.MATCH,
     }  # fmt: skip
 
 
 # One mass bin -------------------------------------------------------------------------------------------------------
 
 
-class _Bootstrap:
-    """Value and error of statistics of the rows of one mass bin; the error is NaN for fewer than two clusters."""
-
-    def __init__(self, ids: Array, n: int, rng: np.random.Generator) -> None:
-        self.ids, self.n, self.rng = ids, n, rng
-        self.n_clusters = len(np.unique(ids))
-
-    def __call__(self, values: Array, statistic: Callable[[Array], Any]) -> tuple[Array, Array]:
-        value = np.asarray(statistic(values))
-        if self.n_clusters < 2 or self.n < 2:
-            return value, np.full(value.shape, np.nan)
-        return value, metrics.bootstrap_over_clusters(values, self.ids, statistic, self.n, self.rng).std(0, ddof=1)
-
-
 def _bin_metrics(
-    maps: list[Row], members: Array, ids: Array, n_samples: int, k: Array, rng: np.random.Generator, n_bootstrap: int,
-) -> dict[str, Any]:  # fmt: skip
-    counts = {"n_maps": len(members), "n_clusters": len(np.unique(ids[members]))}
-    if not len(members):
+    maps: list[Row], properties: dict[str, Array], n_samples: int, k: Array, boot: Bootstrap
+) -> dict[str, Any]:
+    counts = {"n_maps": len(maps), "n_clusters": boot.n_clusters}
+    if not maps:
         return counts
-    rows = {name: np.stack([maps[i][name] for i in members]) for name in maps[0]}
-    boot = _Bootstrap(ids[members], n_bootstrap, rng)
+    rows = {name: np.stack([row[name] for row in maps]) for name in maps[0]}
     return {
         **counts,
         "power": _power_metrics(rows, boot, n_samples, k),
-        "mass": {name: _mass_metrics(rows, a, boot, n_samples) for a, name in enumerate(APERTURES)},
+        "mass": {name: mass_metrics(rows, a, boot, n_samples) for a, name in enumerate(APERTURES)},
+        "by_property": by_property(rows, properties, boot, n_samples),
         "profile": _profile_metrics(rows, boot, n_samples),
         "pixel": _pixel_metrics(rows, boot, n_samples),
-        "tarp": _tarp_metrics(rows, boot, rng),
+        "shape": shape_metrics(rows, boot),
+        "convergence": convergence_metrics(rows, boot, n_samples, k),
+        "tarp": _tarp_metrics(rows, boot),
     }
 
 
@@ -178,45 +194,40 @@ def _power_curves(values: Array, n_samples: int) -> dict[str, Array]:
     }
 
 
-def _power_metrics(rows: Row, boot: _Bootstrap, n_samples: int, k: Array) -> dict[str, Any]:
-    names = list(_power_curves(rows["powers"], n_samples))
+def _input_curves(P_tt: Array, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Correlation (K,) of each input with the truth, and of all of them together; inputs (N, 1 + I, K) as in a row."""
+    if not inputs:
+        return {}
+    P = np.stack(list(inputs.values()), axis=1)  # (N, I, 1 + I, K)
+    P_it, P_ij = P[:, :, 0], P[:, :, 1:]
+    each = {f"r_{name}": metrics.correlation(P_it[:, i], P_ij[:, i, i], P_tt) for i, name in enumerate(inputs)}
+    return each | {"r_inputs_linear": metrics.linear_correlation(P_it, P_ij, P_tt)}
+
+
+def _power_metrics(rows: Row, boot: Bootstrap, n_samples: int, k: Array) -> dict[str, Any]:
+    inputs = [name for name in rows if name.startswith(INPUT)]
+    together = np.concatenate([rows[name] for name in ("powers", *inputs)], axis=1)  # (N, 5 + I (1 + I), K)
+
+    def curves(values: Array) -> dict[str, Array]:
+        images = dict(zip(inputs, np.split(values[:, 5:], max(len(inputs), 1), axis=1), strict=False))
+        return _power_curves(values[:, :5], n_samples) | _input_curves(values[:, 0], images)
 
     def statistic(values: Array) -> Array:
-        curves = np.stack(list(_power_curves(values, n_samples).values()))
-        averages = np.array([metrics.scale_averages(k, curve) for curve in curves])
-        return np.concatenate([averages, curves], axis=1)
+        found = np.stack(list(curves(values).values()))
+        averages = np.array([metrics.scale_averages(k, curve) for curve in found])
+        return np.concatenate([averages, found], axis=1)
 
-    value, error = boot(rows["powers"], statistic)
+    value, error = boot(together, statistic)
     return {
         name: {
             "large": value[i, 0], "large_error": error[i, 0], "small": value[i, 1], "small_error": error[i, 1],
             "curve": value[i, 2:], "curve_error": error[i, 2:],
         }
-        for i, name in enumerate(names)
+        for i, name in enumerate(curves(together))
     }  # fmt: skip
 
 
-def _mass_metrics(rows: Row, a: int, boot: _Bootstrap, n_samples: int) -> dict[str, Any]:
-    M, M_hat, std = rows["mass"][:, a], rows["mass_pred"][:, a], rows["mass_std"][:, a]
-    summary, summary_error = boot(ratio(M_hat, M) - 1.0, metrics.spread)
-    inside, inside_error = boot(np.where(M > 0, np.abs(M - M_hat) < std, np.nan), metrics.nan_mean)
-    slopes, slopes_error = boot(np.stack([M, M_hat], axis=1), lambda v: metrics.mass_slopes(v[:, 0], v[:, 1]))
-    _, one_a_cluster = np.unique(boot.ids, return_index=True)  # sightlines of one cluster are not independent
-    chi2, p_value = calibration.rank_chi2(calibration.rank_histogram(rows["mass_pit"][one_a_cluster, a], bins=5))
-    return {
-        "error_median": summary[0], "error_plus": summary[1], "error_minus": summary[2],
-        "error_median_error": summary_error[0], "error_plus_error": summary_error[1],
-        "error_minus_error": summary_error[2],
-        "coverage": inside, "coverage_error": inside_error, "coverage_target": _target(n_samples),
-        "levels": calibration.coverage_at_levels(rows["mass_pit"][:, a]),
-        "rank_chi2": chi2, "rank_dof": 4, "rank_p_value": p_value,
-        "crps_over_mass": metrics.nan_mean(ratio(rows["mass_crps"][:, a], M)),
-        "slope_pred_given_true": slopes[0], "slope_pred_given_true_error": slopes_error[0],
-        "slope_true_given_pred": slopes[1], "slope_true_given_pred_error": slopes_error[1],
-    }  # fmt: skip
-
-
-def _profile_metrics(rows: Row, boot: _Bootstrap, n_samples: int) -> dict[str, Any]:
+def _profile_metrics(rows: Row, boot: Bootstrap, n_samples: int) -> dict[str, Any]:
     t, x = rows["profile"], rows["profile_samples"]
     m, s = x.mean(1), x.shape[1]
 
@@ -226,16 +237,34 @@ def _profile_metrics(rows: Row, boot: _Bootstrap, n_samples: int) -> dict[str, A
         return np.stack([*metrics.profile_differences(pred, true), *of_samples])
 
     value, error = boot(np.concatenate([t[:, None], m[:, None], x], axis=1), differences)
-    inside, inside_error = boot(calibration.covered(x, t).astype(float), lambda v: v.mean(0))
+    inside = calibration.covered(x, t).astype(float)
     return {
         "mean_difference": value[0], "mean_difference_error": error[0],
         "spread_difference": value[1], "spread_difference_error": error[1],
         "sample_mean_difference": value[2], "sample_spread_difference": value[3],
         "sample_spread_difference_error": error[3],
         "median_absolute_difference": np.median(np.abs(ratio(m, t) - 1.0), axis=0),
-        "coverage": inside, "coverage_error": inside_error, "coverage_target": _target(n_samples),
+        **with_error("coverage", boot(inside, lambda v: v.mean(0))), "coverage_target": target(n_samples),
+        **with_error("coverage_all", boot(inside, np.mean)), **_profile_ranks(rows["profile_pit"], boot),
+        **with_error("crps_over_profile", boot(np.stack([rows["profile_crps"], t], axis=1), _ratio_of_means)),
         "true_percentiles": _band(t), "mean_percentiles": _band(m), "true_mean": t.mean(0), "pred_mean": m.mean(0),
     }  # fmt: skip
+
+
+def _profile_ranks(u: Array, boot: Bootstrap) -> dict[str, Any]:
+    """Coverage of all annuli at each level, and ranks of each annulus (R, RANK_BINS) with chi^2 over clusters."""
+    levels = boot(u, calibration.coverage_at_levels)
+    tests = [calibration.rank_chi2(calibration.rank_histogram(ranks, bins=5)) for ranks in u[boot.one_a_cluster].T]
+    return {
+        **with_error("levels", levels), "levels_max_deviation": calibration.max_deviation(levels[0]),
+        "ranks": np.stack([calibration.rank_histogram(ranks, RANK_BINS) for ranks in u.T]),
+        "rank_chi2": [chi2 for chi2, _ in tests], "rank_dof": 4, "rank_p_value": [p for _, p in tests],
+    }  # fmt: skip
+
+
+def _ratio_of_means(values: Array) -> Array:
+    """mean(a) / mean(b) over maps, (R,) of values (N, 2, R)."""
+    return ratio(*values.mean(0))
 
 
 def _band(values: Array) -> Array:
@@ -243,7 +272,7 @@ def _band(values: Array) -> Array:
     return np.percentile(values, [16.0, 50.0, 84.0], axis=0)
 
 
-def _pixel_metrics(rows: Row, boot: _Bootstrap, n_samples: int) -> dict[str, Any]:
+def _pixel_metrics(rows: Row, boot: Bootstrap, n_samples: int) -> dict[str, Any]:
     inside, inside_error = boot(rows["covered"], np.mean)
     crps, crps_error = boot(rows["crps"], lambda v: v[:, 0].mean() / v[:, 1].mean())
     moments, moments_error = boot(rows["z_moments"], metrics.nan_mean)
@@ -251,7 +280,7 @@ def _pixel_metrics(rows: Row, boot: _Bootstrap, n_samples: int) -> dict[str, Any
     error = metrics.spread(ratio) if ratio.size else (np.nan, np.nan, np.nan)
     levels, levels_error = boot(rows["levels"], lambda v: v.mean(0))
     return {
-        "coverage": inside, "coverage_error": inside_error, "coverage_target": _target(n_samples),
+        "coverage": inside, "coverage_error": inside_error, "coverage_target": target(n_samples),
         "levels": levels, "levels_error": levels_error, "levels_max_deviation": calibration.max_deviation(levels),
         "ranks": rows["ranks"].sum(0), "z_counts": rows["z_counts"].sum(0),
         "z_mean": moments[0], "z_mean_error": moments_error[0],
@@ -261,21 +290,17 @@ def _pixel_metrics(rows: Row, boot: _Bootstrap, n_samples: int) -> dict[str, Any
     }  # fmt: skip
 
 
-def _target(n_samples: int) -> float:
-    return calibration.coverage_target(n_samples) if n_samples > 1 else float("nan")
-
-
 def _z_rms_target(n_samples: int) -> float:
     """rms of (m - t)/std if calibrated: sqrt((1 + 1/S) (S - 1)/(S - 3)), from Student's t."""
     S = n_samples
     return float(np.sqrt((1 + 1 / S) * (S - 1) / (S - 3))) if S > 3 else float("nan")
 
 
-def _tarp_metrics(rows: Row, boot: _Bootstrap, rng: np.random.Generator) -> dict[str, Any]:
+def _tarp_metrics(rows: Row, boot: Bootstrap) -> dict[str, Any]:
     """TARP of the log profile, one vector per map."""
     floor = np.finfo(float).tiny
     log = [np.log(np.maximum(rows[name], floor)) for name in ("profile_samples", "profile")]
-    curve = calibration.tarp(log[0], log[1], rng)
+    curve = calibration.tarp(log[0], log[1], boot.rng)
     deviation, limit = calibration.max_deviation(curve), calibration.deviation_limit(boot.n_clusters)
     return {"levels": curve, "max_deviation": deviation, "limit_95": limit, "vector": "log profile"}
 

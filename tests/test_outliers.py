@@ -12,6 +12,7 @@ from zwicky.io import UserError
 from zwicky.outliers import FALSE_ALARMS, RINGS, Reference, features, gaussian, read_reference, tail
 from zwicky.products import Outlier
 from zwicky.reconstruct import add_reference, load_model
+from zwicky.train import train
 
 PIXELS, SAMPLES = 16, 5
 FAST = {"sampler": "dpm", "steps": 4}
@@ -232,6 +233,12 @@ def test_a_model_with_one_scores_any_subset_and_tells_the_header(watchful, obser
     header = fits.getheader(tmp_path / "p.fits")
     assert (header["OUTLIER"], header["OUTLIMIT"]) == (posterior.outlier.score, FALSE_ALARMS)
     assert model.sample({}, 0.1, 200.0, 2, **FAST).outlier is None
+
+
+def test_models_for_noisy_images_have_no_reference(map_file, more_maps, tiny_config, tmp_path):
+    folder = train(map_file, tmp_path / "noisy", replace(tiny_config, degrade=0.5, steps=2))
+    add_reference(folder, more_maps)
+    assert load_model(folder).reference is None
 
 
 def test_what_is_unlike_the_training_is_told(watchful, observation):

@@ -145,12 +145,15 @@ def _task(c: Contestant, maps: MapSet, folder: Path, config: EvaluateConfig) -> 
 
 
 def choose_rows(maps: MapSet, split: str, count: int) -> NDArray[np.int64]:
-    """At most `count` rows of a split: one sightline of every cluster first, then a second of each, and so on."""
-    rows = maps.rows(split)
+    """At most `count` rows of a split, as `MapSet.few` chooses them.
+
+    Raises:
+        UserError: there are none.
+    """
+    rows = maps.few(split, count)
     if len(rows) == 0:
         raise UserError(f"{maps.path} has no {split} rows.")
-    turn = np.array([np.sum(maps.cluster[rows[:i]] == maps.cluster[r]) for i, r in enumerate(rows)])
-    return np.sort(rows[np.argsort(turn, kind="stable")][:count])
+    return rows
 
 
 def _keep_row(task: Task, maps: MapSet, row: int, config: EvaluateConfig) -> None:

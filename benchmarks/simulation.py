@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zwicky.grid import from_fixed, to_fixed
+from zwicky.grid import to_fixed
 from zwicky.simulate.integrate import advance, begin
 from zwicky.simulate.run import SimulationConfig
 from zwicky.snapshots import read_snapshot
@@ -56,13 +56,11 @@ def time_steps(universe, state, config, steps):
 def time_jaxpm(universe, state, mesh, steps):
     """CPU and wall seconds of a step of jaxpm with the particles of the state, after one that compiles."""
     import jax
-    from peer import mean_one, mesh_force
+    from peer import mesh_force, on_mesh
 
-    force, unit = mesh_force(mesh), universe.box / mesh
-    start = from_fixed(state.fixed.numpy(), universe.box) / unit
-    cell, moved = jax.numpy.asarray(np.floor(start).astype(np.int32)), jax.numpy.asarray((start % 1).astype(np.float32))
-    momentum = jax.numpy.asarray(state.momentum.numpy() / unit)
-    weight = jax.numpy.asarray(mean_one(universe, mesh))
+    force = mesh_force(mesh)
+    cell, moved, weight = (jax.numpy.asarray(v) for v in on_mesh(universe, state, mesh))
+    momentum = jax.numpy.asarray(state.momentum.numpy() * (mesh / universe.box))
     pull = jax.block_until_ready(force(cell, moved, weight))
     cpu, wall = time.process_time(), time.perf_counter()
     for _ in range(steps):

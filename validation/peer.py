@@ -3,13 +3,14 @@
     pip install jaxpm "setuptools<81"
     python validation/peer.py runs/peer [--n 64] [--box 100] [--mesh 128 256 384] [--da 0.01 0.005]
 
-Both carry the 2 n^3 particles of `simulate.initial` from z = 49 to 0, without pressure. The force of a mesh of cells d
-wide is too weak by (k d)^2 / 6 and more, so its power spectrum is extrapolated to d = 0 from two meshes,
+Both carry the 2 n^3 particles of `simulate.initial` from z = 49 to 0, without pressure. Prints P(k) of Zwicky over that
+of jaxpm with its last, finest mesh, and how far that is to be trusted: its coarser meshes over the finest, and shorter
+steps over longer ones with the first mesh. Finished runs are kept in the folder.
 
-    P = P_2 + (P_2 - P_1) / (d_1^2 / d_2^2 - 1).
-
-Prints P(k) of Zwicky over that of the finest two, and how much that is to be trusted: the same of the two meshes
-before, each mesh, and shorter steps on the first mesh over its longer ones. Finished runs are kept in the folder.
+A mesh must be several times finer than the lattice that the particles start from: while they are close to it, what a
+mode grows by depends on the pull of single neighbours. So the first table compares the forces at the start, the
+component along k of the dark matter's, mode by mode. Meshes of even multiples of n have points at the sites of both
+species; others pull them unequally.
 
 jaxpm's public painter takes as many particles as there are mesh points; `scatter` and `gather`, which are under it,
 take any number. The force is that of `jaxpm.pm.pm_forces` with them and with masses:
@@ -26,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from common import COLOURS, draw, matter
 
-from zwicky.grid import density_contrast, from_fixed, power_spectrum
+from zwicky.grid import density_contrast, derivative_wavenumbers, from_fixed, power_spectrum
 from zwicky.simulate.integrate import Universe
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.run import SimulationConfig, first_state, simulate
@@ -76,6 +77,13 @@ def scale_factors(start, ends, dlna, da):
     return a
 
 
+def on_mesh(universe, state, mesh):
+    """Cells, displacements from them and weights of the particles of a state, for `mesh_force`."""
+    start = from_fixed(state.fixed.numpy(), universe.box) * (mesh / universe.box)
+    cell = np.floor(start)
+    return cell.astype(np.int32), (start - cell).astype(np.float32), mean_one(universe, mesh)
+
+
 def evolve(config, universe, state, mesh, da):
     """Positions [Mpc] of all particles at each of REDSHIFTS, by kick-drift-kick with jaxpm's force and background."""
     import jax_cosmo
@@ -91,13 +99,11 @@ def evolve(config, universe, state, mesh, da):
         return float(np.trapezoid(1 / (a ** (power + 1) * expansion), a))
 
     unit = config.box_mpc / mesh
-    start = from_fixed(state.fixed.numpy(), config.box_mpc) / unit
-    cell = jnp.asarray(np.floor(start).astype(np.int32))
-    moved, momentum = jnp.asarray((start % 1).astype(np.float32)), jnp.asarray(state.momentum.numpy() / unit)
-    weight = jnp.asarray(mean_one(universe, mesh))
+    cell, moved, weight = (jnp.asarray(v) for v in on_mesh(universe, state, mesh))
+    momentum = jnp.asarray(state.momentum.numpy() / unit)
     force, strength, ends = mesh_force(mesh), 1.5 * c.omega_m, [1 / (1 + z) for z in REDSHIFTS]
     pull, found = force(cell, moved, weight), []
-    for a, b in itertools.pairwise(scale_factors(state.a, ends, da * 5, da)):
+    for a, b in itertools.pairwise(scale_factors(state.a, ends, 5 * da, da)):
         middle = math.sqrt(a * b)
         momentum += pull * (strength * factor(a, middle, 1))
         moved += momentum * factor(a, b, 2)
@@ -106,6 +112,28 @@ def evolve(config, universe, state, mesh, da):
         if b in ends:
             found.append((np.asarray(cell) + np.asarray(moved, dtype=np.float64)) * unit)
     return found
+
+
+def along_k(config, force):
+    """Component along k of the modes of the dark matter's force at the start, and |k| [h/Mpc]."""
+    k = [np.asarray(c) for c in derivative_wavenumbers(config.n, config.box_mpc)]
+    size = np.sqrt(k[0] ** 2 + k[1] ** 2 + k[2] ** 2)
+    field = force[: config.n**3].reshape((config.n,) * 3 + (3,))
+    modes = sum(np.fft.rfftn(field[..., i]) * k[i] for i in range(3)) / np.maximum(size, 1e-12)
+    return modes, size / config.cosmology.h
+
+
+def first_forces(config, state, meshes, edges):
+    """jaxpm's force at the start, projected on Zwicky's, per mesh and bin of k."""
+    universe, rows = config.universe(), []
+    ours, k = along_k(config, state.gravity.numpy().astype(np.float64))
+    place, bins = np.digitize(k.ravel(), edges), slice(1, len(edges))
+    for mesh in meshes:
+        found = np.asarray(mesh_force(mesh)(*on_mesh(universe, state, mesh)), dtype=np.float64)
+        theirs = along_k(config, found * (1.5 * config.cosmology.omega_m * config.box_mpc / mesh))[0]
+        common = np.bincount(place, (theirs * ours.conj()).real.ravel())[bins]
+        rows.append(common / np.bincount(place, np.abs(ours.ravel()) ** 2)[bins])
+    return rows
 
 
 def peer_spectra(config, folder, mesh, da):
@@ -141,11 +169,6 @@ def binned(spectra, edges):
     return np.array(sums) / np.bincount(place[inside], modes[inside], len(edges) - 1)
 
 
-def limit(coarse, fine, meshes):
-    """Power spectra of cells of no width, from those of two meshes."""
-    return fine + (fine - coarse) / ((meshes[1] / meshes[0]) ** 2 - 1)
-
-
 def main():
     """Run what is missing and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -153,7 +176,7 @@ def main():
     parser.add_argument("--n", type=int, default=64)
     parser.add_argument("--box", type=float, default=100.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--mesh", type=int, nargs="+", default=[128, 256, 384], help="of jaxpm, two or more")
+    parser.add_argument("--mesh", type=int, nargs="+", default=[128, 256, 384], help="of jaxpm, finest last")
     parser.add_argument("--da", type=float, nargs="+", default=[0.01, 0.005], help="steps of jaxpm")
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
@@ -162,29 +185,37 @@ def main():
     nyquist, mode = np.pi * o.n / o.box, 2 * np.pi / o.box
     edges = mode * np.unique(np.round(np.geomspace(1, 2 * nyquist / mode, 16))) - mode / 2
     o.folder.mkdir(parents=True, exist_ok=True)
+    k = (edges[1:] + edges[:-1]) / 2
+    below = edges[edges < nyquist]
+    forces = first_forces(config, first_state(config, config.universe()), o.mesh, below)
+    print(f"Nyquist of the particles {nyquist:.2f} h/Mpc\nforce at the start over Zwicky's, by mesh of jaxpm")
+    show(k, {f"{m}": f for m, f in zip(o.mesh, forces, strict=True)})
     meshes = {m: binned(peer_spectra(config, o.folder, m, o.da[0]), edges) for m in o.mesh}
-    limits = [limit(meshes[a], meshes[b], (a, b)) for a, b in itertools.pairwise(o.mesh)]
-    ratios = {"zwicky": binned(zwicky_spectra(config, o.folder), edges) / limits[-1]}
-    ratios |= {f"{a}, {b}": p / limits[-1] for (a, b), p in zip(itertools.pairwise(o.mesh[:-1]), limits, strict=False)}
-    ratios |= {f"{m}": p / limits[-1] for m, p in meshes.items()}
+    finest = meshes[o.mesh[-1]]
+    ratios = {"zwicky": binned(zwicky_spectra(config, o.folder), edges) / finest}
+    ratios |= {f"{m}": meshes[m] / finest for m in o.mesh[:-1]}
     for da in o.da[1:]:
         ratios[f"da {da:g}"] = binned(peer_spectra(config, o.folder, o.mesh[0], da), edges) / meshes[o.mesh[0]]
-    k = (edges[1:] + edges[:-1]) / 2
-    print(f"P(k) over jaxpm's with meshes {o.mesh[-2]} and {o.mesh[-1]}; Nyquist of the particles {nyquist:.2f} h/Mpc")
     for i, z in enumerate(REDSHIFTS):
-        print(f"z = {z:g}, k [h/Mpc]", *(f"{name:>10}" for name in ratios))
-        for j, at in enumerate(k):
-            print(f"{at:16.3f}", *(f"{r[i][j]:10.4f}" for r in ratios.values()))
+        print(f"P(k) at z = {z:g} over that of jaxpm with mesh {o.mesh[-1]}")
+        show(k, {name: ratio[i] for name, ratio in ratios.items()})
 
     def panel(ax, i):
         ax.axhspan(0.99, 1.01, color="0.9", zorder=0)
         for name, ratio, colour in zip(ratios, ratios.values(), COLOURS, strict=False):
             ax.semilogx(k, ratio[i], "o-", color=colour, label=name)
         ax.axvline(nyquist, color="0.5", lw=0.8)
-        ax.set(xlabel="k [h/Mpc]", ylabel=f"P(k) at z = {REDSHIFTS[i]:g}, over the limit of jaxpm", ylim=(0.8, 1.2))
+        ax.set(xlabel="k [h/Mpc]", ylabel=f"P(k) at z = {REDSHIFTS[i]:g}, over mesh {o.mesh[-1]}", ylim=(0.8, 1.2))
         ax.legend()
 
     draw(o.figure, [functools.partial(panel, i=i) for i in range(len(REDSHIFTS))])
+
+
+def show(k, columns):
+    """Print a table by k [h/Mpc]."""
+    print("k [h/Mpc]", *(f"{name:>10}" for name in columns))
+    for at, *values in zip(k, *columns.values(), strict=False):
+        print(f"{at:9.3f}", *(f"{v:10.4f}" for v in values))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Put what `recipes/laptop.toml` made into the package: the model, and one held-out cluster for the demo.
+"""Put what `recipes/laptop.toml` made into the package: the model with its scores, and a held-out cluster for the demo.
 
     zwicky run recipes/laptop.toml --out runs/laptop
     python benchmarks/ship.py runs/laptop
@@ -16,13 +16,16 @@ from zwicky.dataset.store import open_maps
 from zwicky.demo import OBSERVATION, write_observation
 from zwicky.io import atomic_folder
 from zwicky.model import SHIPPED
+from zwicky.model_card import SCORES, write_scores
+from zwicky.outliers import FILE
 
 
 def ship_model(model: Path, name: str) -> None:
     """Copy a trained model into the package."""
     with atomic_folder(SHIPPED / name) as part:
-        for file in ("model.safetensors", "config.json", "stats.jsonl", "training.json"):
-            shutil.copy(model / file, part / file)
+        for file in ("model.safetensors", "config.json", "stats.jsonl", "training.json", SCORES, FILE):
+            if (model / file).exists():
+                shutil.copy(model / file, part / file)
 
 
 def main() -> None:
@@ -30,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of `zwicky run recipes/laptop.toml`")
     run = parser.parse_args().run
+    write_scores(run / "model", run / "report")
     ship_model(run / "model", "laptop")
     maps = open_maps(run / "maps.h5")
     test = maps.rows("test")

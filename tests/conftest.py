@@ -17,6 +17,7 @@ SPLIT_OF_CLUSTER = (0, 1, 2, 0, 1, 2, 0, 0)  # by mass: what is held out lies in
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--golden", action="store_true", help="draw the pictures in tests/evaluate/golden anew")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -61,6 +62,12 @@ def write_maps(path, sightlines=3, seed=3):
 def map_file(tmp_path_factory):
     """`maps.h5`: 24 rows of 16 x 16 pixels."""
     return write_maps(tmp_path_factory.mktemp("maps") / "maps.h5")
+
+
+@pytest.fixture(scope="session")
+def more_maps(tmp_path_factory):
+    """`maps.h5` of the same clusters from more sides: 40 rows."""
+    return write_maps(tmp_path_factory.mktemp("more") / "maps.h5", sightlines=5)
 
 
 @pytest.fixture(scope="session")

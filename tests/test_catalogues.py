@@ -81,6 +81,19 @@ def write_rockstar(folder):
     return folder / "out_0.list"
 
 
+def write_trees(folder):
+    """consistent-trees: Mpc/h and Msun/h, heads of trees and their number; an earlier halo and a subhalo."""
+    head = "#scale(0) id(1) desc_scale(2) desc_id(3) num_prog(4) pid(5) phantom(6) Mvir(7) x(8) y(9) z(10) M200b T/|U|"
+    lines = [head, "#Omega_M = 0.3; Omega_L = 0.7; h0 = 0.7", "#Full box size = 14.0 Mpc/h", "3"]
+    for i, (place, mass) in enumerate(zip(PLACES, masses(), strict=True)):
+        lines.append(f"#tree {i}")
+        lines.append(" ".join(map(str, (A, i, 0, -1, 1, -1, 0, mass * H, *(place * H), mass * H, 0.5))))
+        lines.append(f"0.4 {10 + i} {A} {i} 0 -1 0 1e13 1.0 1.0 1.0 1e13 0.5")
+    lines.append(f"{A} 9 0 -1 1 0 0 1e12 3.5 3.6 3.5 1e12 0.5")
+    (folder / "tree_0_0_0.dat").write_text("\n".join(lines) + "\n")
+    return folder / "tree_0_0_0.dat"
+
+
 def write_csv(folder):
     """Our own units, since a CSV has none."""
     Table({"ID": [0, 1, 2], "X": PLACES[:, 0], "Y": PLACES[:, 1], "Z": PLACES[:, 2], "M200m": masses()}).write(
@@ -97,7 +110,7 @@ def write_ecsv(folder):
     return folder / "halos.ecsv"
 
 
-WRITERS = (write_subfind, write_soap, write_ahf, write_rockstar, write_csv, write_ecsv)
+WRITERS = (write_subfind, write_soap, write_ahf, write_rockstar, write_trees, write_csv, write_ecsv)
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -166,6 +179,9 @@ BAD = {
     "empty.AHF_halos": "#ID(1) hostHalo(2) Mhalo(3) Xc(4) Yc(5) Zc(6)\n",
     "short.AHF_halos": "#ID(1) hostHalo(2) Mhalo(3) Xc(4) Yc(5) Zc(6)\n1 0 1e14\n",
     "words.list": "#ID DescID Mvir X Y Z\n1 2 a b c d\n", "no_halos.csv": "x,y,z\n",
+    "no_parents.list": "#ID DescID Mvir X Y Z\n1 -1 1e14 1 2 3\n",
+    "other_time.dat": "#scale(0) id(1) desc_scale(2) pid(3) x(4) y(5) z(6)\n1\n#tree 1\n1.0 1 0 -1 5 5 5\n",
+    "short.dat": "#scale(0) id(1) desc_scale(2) pid(3) x(4) y(5) z(6)\n0.5 1 0 -1 5 5\n",
 }  # fmt: skip
 
 
@@ -188,6 +204,46 @@ def test_subhalos_of_soap_and_of_old_ahf_files_are_left_out(tmp_path, particles)
         "#ID(1) hostHalo(2) Mhalo(3) Xc(4) Yc(5) Zc(6)\n0 -1 1e14 10 10 10\n7 0 1e12 11 10 10\n"
     )
     np.testing.assert_array_equal(read_catalogue(tmp_path / "old.AHF_halos", particles)["id"], [0])
+
+
+def test_ids_in_words_are_said_to_be(tmp_path, particles):
+    (tmp_path / "names.csv").write_text("id,x,y,z\nh0,1,2,3\n")
+    with pytest.raises(UserError, match="its ids are words, and halos have whole numbers; without a column id"):
+        read_catalogue(tmp_path / "names.csv", particles)
+
+
+def test_subhalos_of_rockstar_without_parents_are_those_within_the_radius_of_a_heavier_halo(tmp_path, particles):
+    """The second lies inside the first, over the face of the box; a heavy neighbour and a light one outside stay."""
+    rows = ["#ID DescID Mvir Rvir X Y Z", "0 -1 1e14 700 0.1 5 5", "1 -1 1e13 400 13.6 5 5", "2 -1 2e14 300 0.7 5 5",
+            "3 -1 1e13 300 1.5 5 5"]  # fmt: skip
+    (tmp_path / "out_1.list").write_text("\n".join(rows) + "\n")
+    np.testing.assert_array_equal(read_catalogue(tmp_path / "out_1.list", particles)["id"], [0, 2, 3])
+    (tmp_path / "out_2.list").write_text("#ID DescID Mvir X Y Z\n1 -1 1e14 1 2 3\n")
+    with pytest.raises(UserError, match="neither PID nor Rvir"):
+        read_catalogue(tmp_path / "out_2.list", particles)
+
+
+def test_trees_without_the_moment_of_the_snapshot_say_which_they_have(tmp_path, particles):
+    path = write_trees(tmp_path)
+    particles.redshift = 0.0
+    with pytest.raises(UserError, match=r"no main halos of a = 1; its last are of a = 0\.5"):
+        read_catalogue(path, particles)
+
+
+@pytest.mark.parametrize("write", [write_subfind, write_soap])
+def test_a_folder_of_whole_catalogues_is_refused(tmp_path, particles, write):
+    """Two files with running numbers, each of which says that it is the only one."""
+    (tmp_path / "both").mkdir()
+    path = write(tmp_path)
+    path = path / "fof_subhalo_tab_050.0.hdf5" if path.is_dir() else path
+    with h5py.File(path, "r+") as f:
+        if "Header" in f:
+            f["Header"].attrs["NumFiles"] = 1
+    for i in range(2):
+        (tmp_path / "both" / f"halos.{i}.hdf5").write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match=r"halos\.0\.hdf5, which is whole in itself, and halos\.1\.hdf5; name one"):
+        read_catalogue(tmp_path / "both", particles)
+    assert len(read_catalogue(tmp_path / "both" / "halos.1.hdf5", particles)) > 0
 
 
 def test_long_names_keep_their_digits(tmp_path, particles):

@@ -262,6 +262,13 @@ OTHERS = {
     "observe, other table": ("observe MAPS MAPS --emissivity FILE --out OUT", "is not a table of emissivities"),
     "observe, table is out": ("observe MAPS MAPS --emissivity FILE --out FILE", "which is to be read"),
     "observe, metals": ("observe MAPS MAPS --metallicity -1 --out OUT", "metallicity from 0 to 100 Zsun"),
+    "observe, no stars": ("observe MAPS MAPS --populations none.hdf5 --out OUT", "none.hdf5 does not exist"),
+    "observe, stars": ("observe MAPS MAPS --populations FILE --out OUT", "is not a table of stellar populations"),
+    "observe, stars are out": ("observe MAPS MAPS --populations FILE --out FILE", "which is to be read"),
+    "observe, kernel": ("observe MAPS MAPS --kernel gauss --out OUT", "the kernel must be one of wendland, cubic"),
+    "observe, kernel of a mesh": ("observe MAPS MAPS --mesh --kernel cubic --out OUT", "wendland for a mesh"),
+    "observe, mass": ("observe MAPS MAPS --min-mass nan --out OUT", "a finite min_mass"),
+    "observe, pixel": ("observe MAPS MAPS --pixel-kpc inf --out OUT", "a finite pixel_kpc"),
     "halos, mass": ("halos MAPS --min-mass nan --out OUT", "least mass of halos"),
     "halos, particles": ("halos MAPS --min-particles 0 --out OUT", "least mass of halos"),
     "observe, pixels": ("observe MAPS MAPS --pixels 1 --out OUT", "pixels >= 8"),
@@ -307,9 +314,10 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(zwicky, outside, 
 
 
 def test_the_table_and_the_metallicity_of_maps_are_settings(zwicky, outside):
-    line = "observe MAPS MAPS --emissivity FILE --metallicity 0.5 --dry-run --out OUT"
+    line = "observe MAPS MAPS --emissivity FILE --metallicity 0.5 --populations FILE --kernel cubic --dry-run --out OUT"
     config = json.loads(zwicky(*(outside.get(w, w) for w in line.split()))[1])
     assert (config["emissivity"], config["metallicity"]) == (str(outside["FILE"]), 0.5)
+    assert (config["populations"], config["kernel"]) == (str(outside["FILE"]), "cubic")
 
 
 def test_maps_of_a_mesh_are_asked_for_by_an_option(zwicky, outside):

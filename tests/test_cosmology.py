@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.cosmology import LambdaCDM
 from scipy.integrate import quad
 
 from zwicky.cosmology import Cosmology
@@ -120,3 +121,11 @@ def test_critical_density_and_omega_m_of_a_agree():
 def test_what_is_not_a_cosmology_is_refused(wrong):
     with pytest.raises(ValueError, match="not a cosmology"):
         Cosmology(**wrong)
+
+
+@pytest.mark.parametrize("c", [Cosmology(), Cosmology(omega_l=0.6), Cosmology(omega_m=1.0, omega_l=0.0)])
+def test_age_is_that_of_astropy(c):
+    a = np.array([0.05, 0.3, 0.7, 1.0])
+    expected = LambdaCDM(H0=c.hubble0, Om0=c.omega_m, Ode0=c.omega_l).age(1 / a - 1).to_value("Gyr")
+    np.testing.assert_allclose(c.age(a), expected, rtol=1e-6)
+    assert float(c.age(0.0)) == 0

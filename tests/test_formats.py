@@ -235,6 +235,29 @@ def test_stars_are_read_and_winds_among_them_are_not(tmp_path):
     np.testing.assert_allclose(stars.masses, t["Masses"][[0, 2, 3]] / MSUN)
 
 
+@pytest.mark.parametrize("name", ["GFM_StellarFormationTime", "StellarFormationTime", "BirthScaleFactors"])
+def test_stars_have_ages_and_metals(tmp_path, name):
+    """Ages in an Einstein-de Sitter universe, t = 2/3 a^(3/2) / H0; what was there at the start is as old as it."""
+    write_tng(tmp_path / "snap.hdf5", truth())
+    birth, wind = np.array([0.3, -1.0, 0.4, A]), name.startswith("GFM")
+    with h5py.File(tmp_path / "snap.hdf5", "r+") as f:
+        f["Header"].attrs.update(Omega0=1.0, OmegaLambda=0.0)
+        del f["PartType4/GFM_StellarFormationTime"]
+        f["PartType4"][name], f["PartType4/GFM_Metallicity"] = birth, np.full(4, 0.0254)
+    stars = read_snapshot(tmp_path / "snap.hdf5").stars
+    age = 2 / 3 * 9.77792 / H * (A**1.5 - np.maximum(birth, 0) ** 1.5)
+    np.testing.assert_allclose(stars.age, age[birth > 0] if wind else age, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(stars.metallicity, 2.0)
+
+
+def test_stars_of_a_file_without_times_of_birth_have_no_age(tmp_path):
+    write_tng(tmp_path / "snap.hdf5", truth())
+    with h5py.File(tmp_path / "snap.hdf5", "r+") as f:
+        del f["PartType4/GFM_StellarFormationTime"]
+    stars = read_snapshot(tmp_path / "snap.hdf5").stars
+    assert (stars.age, stars.metallicity, len(stars)) == (None, None, 4)
+
+
 @pytest.mark.parametrize(("rule", "cold", "count"), [("cold", 2, P), ("cut", 0, P - 2), ("keep", 0, P)])
 def test_gas_of_subgrid_models_is_treated_as_asked_and_told(tmp_path, rule, cold, count):
     """One particle in a wind, one that forms stars."""
@@ -348,6 +371,66 @@ def test_a_folder_of_several_snapshots_asks_for_one(tmp_path):
         write_gadget2(tmp_path / name, truth())
     with pytest.raises(UserError, match="does not hold one HDF5 snapshot"):
         read_snapshot(tmp_path)
+
+
+def test_a_folder_of_whole_snapshots_with_running_numbers_is_refused(tmp_path):
+    for i in range(2):
+        write_gadget2(tmp_path / f"out.{i}.hdf5", truth(i))
+    with pytest.raises(UserError, match=r"holds out\.0\.hdf5, which is whole in itself, and out\.1\.hdf5; name one\.$"):
+        read_snapshot(tmp_path)
+    np.testing.assert_allclose(read_snapshot(tmp_path / "out.1.hdf5").gas.masses, truth(1)["Masses"] / MSUN)
+    (tmp_path / "out.1.hdf5").unlink()
+    assert len(read_snapshot(tmp_path).gas) == P
+
+
+def test_units_of_gizmo_have_h_in_them(tmp_path):
+    """UnitLength_In_CGS is that of the parameter file over h, so nothing else changes if it is named."""
+    write_gizmo(tmp_path / "a.hdf5", truth())
+    write_gizmo(tmp_path / "b.hdf5", truth())
+    with h5py.File(tmp_path / "b.hdf5", "r+") as f:
+        f["Header"].attrs.update(
+            UnitLength_In_CGS=3.085678e21 / H, UnitMass_In_CGS=1.989e43 / H, UnitVelocity_In_CGS=1e5
+        )
+        for name in ("Omega0", "OmegaLambda"):
+            del f["Header"].attrs[name]
+        f["Header"].attrs.update(Omega_Matter=0.3, Omega_Lambda=0.7, Omega_Baryon=0.045)
+    a, b = (read_snapshot(tmp_path / name) for name in ("a.hdf5", "b.hdf5"))
+    assert (a.box, a.cosmology) == (b.box, b.cosmology)
+    for name in ("positions", "masses", "density", "temperature", "support_radius", "velocities"):
+        np.testing.assert_array_equal(getattr(a.gas, name), getattr(b.gas, name))
+    with h5py.File(tmp_path / "b.hdf5", "r+") as f:
+        f["Header"].attrs.update(UnitLength_In_CGS=3.085678e24 / H, BoxSize=BOX * H)
+        for name, factor in (("Coordinates", 1e-3), ("SmoothingLength", 1e-3), ("Density", 1e9)):
+            f["PartType0"][name][...] *= factor
+    mpc = read_snapshot(tmp_path / "b.hdf5").gas
+    np.testing.assert_allclose(mpc.positions, a.gas.positions, rtol=1e-4)
+    np.testing.assert_allclose(mpc.density, a.gas.density, rtol=1e-3)
+
+
+@pytest.mark.parametrize("code", ["swift", "gadget2"])
+def test_sinks_of_swift_are_no_dark_matter(tmp_path, code):
+    """PartType2 is coarse dark matter of both, PartType3 that of GADGET alone."""
+    WRITERS[code](tmp_path / "snap.hdf5", truth())
+    with h5py.File(tmp_path / "snap.hdf5", "r+") as f:
+        before = len(read_snapshot(tmp_path / "snap.hdf5").dark_matter) if code == "gadget2" else 0
+        counts = np.array(f["Header"].attrs["NumPart_ThisFile"])
+        counts[2], counts[3] = P, P
+        f["Header"].attrs["NumPart_ThisFile"] = counts
+        for kind in (2, 3):
+            for name in ("Coordinates", "Velocities", "Masses"):
+                f.copy(f["PartType0"][name], f.require_group(f"PartType{kind}"), name)
+    p = read_snapshot(tmp_path / "snap.hdf5")
+    assert len(p.dark_matter) - before == (P if code == "swift" else 2 * P)
+
+
+@pytest.mark.parametrize("name", ["OmegaLambda", "Omega0", "HubbleParam", "Time", "BoxSize"])
+def test_numbers_of_the_header_that_are_none_are_refused(tmp_path, name):
+    write_gadget2(tmp_path / "snap.hdf5", truth())
+    with h5py.File(tmp_path / "snap.hdf5", "r+") as f:
+        f["Header"].attrs[name] = np.nan
+    with pytest.raises(UserError, match=r"snap\.hdf5.*\.$") as raised:
+        read_snapshot(tmp_path / "snap.hdf5")
+    assert "\n" not in str(raised.value)
 
 
 def test_units_that_cannot_be_are_noticed(tmp_path):

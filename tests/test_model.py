@@ -107,9 +107,11 @@ def test_scalars_lie_in_the_unit_range_and_are_clamped(model):
     config = replace(model.config, ranges={"redshift": (0.0, 0.4), "ln_pixel_kpc": (0.0, 2.0)})
     kpc = 2.718281828459045
     for z, expected in ((0.0, -1.0), (0.2, 0.0), (0.4, 1.0), (9.0, 1.0), (-1.0, -1.0)):
-        np.testing.assert_allclose(config.scalars(z, kpc, 3), [[expected, 0.0]] * 3, atol=1e-6)
-    np.testing.assert_allclose(config.scalars(0.2, 1e9, 1), [[0.0, 1.0]], atol=1e-6)
+        told = config.scalars({"redshift": z, "ln_pixel_kpc": np.log(kpc)}, 3)
+        np.testing.assert_allclose(told, [[expected, 0.0]] * 3, atol=1e-6)
+    told = config.scalars({"redshift": 0.2, "ln_pixel_kpc": np.log(1e9)}, 1)
+    np.testing.assert_allclose(told, [[0.0, 1.0]], atol=1e-6)
 
 
 def test_a_scalar_that_never_varied_is_zero(model):
-    assert model.config.scalars(3.0, 7.0, 2).tolist() == [[0.0, 0.0]] * 2
+    assert model.config.scalars({"redshift": 3.0, "ln_pixel_kpc": np.log(7.0)}, 2).tolist() == [[0.0, 0.0]] * 2

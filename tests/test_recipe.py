@@ -190,7 +190,7 @@ def times(folder):
 def test_every_stage_runs_and_leaves_its_artefact(finished):
     folder, stages = finished
     simulations = ["simulate, seed 2", "halos, seed 2", "plant, seed 5", "simulate, seed 5", "halos, seed 5"]
-    assert stages == [*simulations, "observe", "train", "evaluate"]
+    assert [s for s in stages if s != "outliers"] == [*simulations, "observe", "train", "evaluate"]
     runs = {"simulation-2", "simulation-5"}
     assert {p.name for p in (folder / "run").iterdir()} == {"recipe.toml", "maps.h5", "model", "report"} | runs
     for run in runs:

@@ -11,19 +11,21 @@ from itertools import pairwise
 
 import h5py
 import numba
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from zwicky.io import UserError
+from zwicky.model import KINDS
+from zwicky.reconstruct import load_model
 from zwicky.train import TrainConfig, train
 
 DRIVER = """
 import json, os, signal, sys
-from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.train import TrainConfig, train
 maps, folder, die_at, settings = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
-config = TrainConfig(**{**settings, "noise": NoiseSchedule(**settings["noise"])})
+config = TrainConfig(**settings)
 def tell(step, total, latest):
     if step == die_at:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -159,7 +161,7 @@ def test_the_card_says_what_it_was_trained_on(model, tiny_config):
     assert (card["sightlines"], card["clusters"], card["steps"]) == (12, 4, tiny_config.steps)
     assert card["m200m_range"][0] == pytest.approx(1e14)
     assert model.config.ranges["redshift"] == (0.1, 0.1)
-    assert torch.isfinite(torch.cat([p.flatten() for p in model.denoiser.parameters()])).all()
+    assert torch.isfinite(torch.cat([p.flatten() for p in model.networks.parameters()])).all()
 
 
 def test_a_set_without_the_channel_leaves_nothing(map_file, tmp_path, tiny_config):
@@ -177,4 +179,33 @@ def test_a_set_without_the_channel_leaves_nothing(map_file, tmp_path, tiny_confi
 )  # fmt: skip
 def test_impossible_settings_are_refused(setting):
     with pytest.raises(ValueError, match=r"must|needs"):
+        TrainConfig(**setting)
+
+
+@pytest.mark.parametrize("network", ["unet", "ncsnpp"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_and_network_trains_and_samples(map_file, tmp_path, tiny_config, observation, kind, network):
+    folder = train(map_file, tmp_path / "model", replace(tiny_config, steps=3, kind=kind, network=network))
+    model = load_model(folder)
+    assert (model.config.kind, model.config.architecture) == (kind, network)
+    posterior = model.sample(observation, 0.1, 200.0, n=2, steps=4)
+    assert posterior.samples["gas"].shape == ((1 if kind == "regression" else 2), 16, 16)
+    assert all((x > 0).any() for x in posterior.samples.values())
+
+
+def test_the_replica_has_the_published_schedule_and_scaling(map_file, tmp_path, tiny_config, maps):
+    """Images from 0 to 1, sigma from 1e-3 to 1 with ln sigma uniform (Hsu et al. 2025)."""
+    folder = train(map_file, tmp_path / "model", replace(tiny_config, steps=1, kind="h25"))
+    config = load_model(folder).config
+    v = config.scales["gas"].forward(maps.read("gas", maps.rows("train")))
+    assert (v.min(), v.max()) == pytest.approx((0, 1), abs=1e-5)
+    ln_sigma = config.noise.training_sigmas(20000, torch.Generator().manual_seed(0)).log()
+    low, high = np.log(1e-3), 0.0
+    counts = torch.histc(ln_sigma, 5, low, high) / 20000
+    torch.testing.assert_close(counts, torch.full((5,), 0.2), atol=0.015, rtol=0)
+
+
+@pytest.mark.parametrize("setting", [{"kind": "magic"}, {"network": "magic"}])
+def test_unknown_kinds_are_refused(setting):
+    with pytest.raises(ValueError, match="must be one of"):
         TrainConfig(**setting)

@@ -6,9 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from zwicky.evaluate.figures import COLOURS, STYLE, _figure, save
+from zwicky.evaluate.figures import COLOURS, COLUMN, STYLE, log_ticks, new_figure, save
 from zwicky.halos import find_halos, read_halos, write_halos
 from zwicky.recipe import build
 from zwicky.simulate.run import SimulationConfig
@@ -38,24 +37,15 @@ def matter(particles):
     return np.concatenate([s.positions for s in species]), np.concatenate([s.masses for s in species])
 
 
-def draw(path, panels, size=(4.6, 3.6)):
+def draw(path, panels):
     """Save a row of panels, each a function that fills its axes; no path, no figure."""
     if path is None:
         return
     with rc_context(STYLE):
-        figure, axes = _figure(1, len(panels), size)
+        figure, axes = new_figure(1, len(panels), 2.7, COLUMN * len(panels))
         for ax, panel in zip(axes[0], panels, strict=True):
             panel(ax)
             for axis in (ax.xaxis, ax.yaxis):
                 if axis.get_scale() == "log":
-                    _label_few(axis)
+                    log_ticks(axis)
         save(figure, path)
-
-
-def _label_few(axis):
-    """Labels at 1, 2 and 5 of every decade where there are few decades, at every decade where there are many."""
-    low, high = np.log10(axis.get_view_interval())
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high - low < 2 else (1,)))
-    if -3 < low < high < 4:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())

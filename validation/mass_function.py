@@ -11,22 +11,16 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from colossus.cosmology import cosmology as colossus_cosmology
-from colossus.lss import mass_function
 from common import COLOURS, draw, read_run
 from scipy.integrate import cumulative_trapezoid
+
+from zwicky.prior import abundance
 
 
 def expected(cosmology, edges, volume, redshift):
     """Halos per bin of M200m [Msun] in `volume` [Mpc^3, comoving]."""
-    c = cosmology
-    colossus_cosmology.setCosmology(
-        "zwicky", flat=True, H0=c.hubble0, Om0=c.omega_m, Ob0=c.omega_b, sigma8=c.sigma8, ns=c.n_s, persistence=""
-    )
     ln_m = np.linspace(np.log(edges[0]), np.log(edges[-1]), 400)
-    settings = {"mdef": "200m", "model": "tinker08", "q_out": "dndlnM"}
-    density = mass_function.massFunction(np.exp(ln_m) * c.h, redshift, **settings) * c.h**3
-    total = cumulative_trapezoid(density, ln_m, initial=0)
+    total = cumulative_trapezoid(abundance(cosmology, np.exp(ln_m), redshift), ln_m, initial=0)
     return np.diff(np.interp(np.log(edges), ln_m, total)) * volume
 
 

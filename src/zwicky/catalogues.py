@@ -4,6 +4,7 @@
     SOAP (SWIFT)                                       HDF5, InputHalos/HaloCentre or VR/CentreOfPotential
     AHF                                                text, kpc/h and Msun/h
     Rockstar                                           text, Mpc/h and Msun/h
+    consistent-trees (hlist_*.list, tree_*.dat)        text, Mpc/h and Msun/h; the halos of the snapshot's scale factor
     any table that astropy reads (CSV, ECSV, FITS)     columns x, y, z and, if known, id and mass; units as given there,
                                                        else comoving Mpc and Msun
 
@@ -13,8 +14,9 @@ whatever found the halos, and a catalogue in other units than assumed is noticed
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import h5py
@@ -24,17 +26,21 @@ from astropy.io import fits
 from astropy.io.registry import IORegistryError
 from astropy.table import Table
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
+from zwicky.grid import wrapped
 from zwicky.halos import MASSES, column_in, find_halos, halo_centres, read_halos
 from zwicky.io import DAMAGE, UserError, reason_of
 from zwicky.simulate.state import Particles
 from zwicky.snapshots import read_around, read_header, read_snapshot
-from zwicky.snapshots.files import all_files, first_file
+from zwicky.snapshots.files import all_files, first_file, require_alone
 from zwicky.snapshots.layout import Header, first_of, require_data, stored_factor
 
 LIGHTER = {"m200m": 1.3, "m200c": 2.0, "mass": 3.0, "m500c": 4.0}  # by which M200m may exceed a mass, at most
 ANY_MASS = ("mass", "m", "mvir", "mhalo")
 GROUP_MASSES = {"Group_M_Mean200": "m200m", "Group_M_Crit200": "m200c", "Group_M_Crit500": "m500c"}
+ROCKSTAR_MASSES = {"M200b": "m200m", "M200c": "m200c", "M500c": "m500c", "Mvir": "mass"}
+SAME_MOMENT = 1e-3  # between the scale factors of a catalogue and of its snapshot
 CENTRAL = "InputHalos/IsCentral"
 SOAP_CENTRES = ("InputHalos/HaloCentre", "VR/CentreOfPotential")
 SOAP_MASSES = {"SO/200_mean": "m200m", "SO/200_crit": "m200c", "SO/500_crit": "m500c"}
@@ -54,6 +60,8 @@ def read_catalogue(path: str | Path, particles: Particles) -> Table:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is wrong is said once, by the error
+            if Path(path).is_dir() and _is_whole(first):
+                require_alone(Path(path), first)
             table = _reader(first)(first, particles)
     except (*DAMAGE, u.UnitsError, fits.VerifyError) as error:
         raise UserError(f"{first} is not a halo catalogue that can be read ({reason_of(error)}).") from error
@@ -97,6 +105,12 @@ def halos_of_catalogue(
     return find_halos(read_snapshot(snapshot), min_mass, min_particles, progress, catalogue)
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether an HDF5 file is not one of several."""
+    with h5py.File(path) as f:
+        return "Group" not in f or Header(f).files <= 1
+
+
 def _reader(path: Path) -> Callable[[Path, Particles], Table]:
     """Which function reads this file."""
     if h5py.is_hdf5(path):
@@ -108,12 +122,16 @@ def _reader(path: Path) -> Callable[[Path, Particles], Table]:
         head = f.readline()
     if "hostHalo" in head:
         return _read_ahf
+    if {"scale", "desc_scale", "pid"} <= set(_names(head)):
+        return _read_trees
     return _read_rockstar if "DescID" in head or "descid" in head else _read_table
 
 
 def _table(identity: NDArray, places: NDArray, masses: dict[str, NDArray]) -> Table:
     """The columns of every catalogue."""
     identity, places = np.asarray(identity), np.asarray(places, dtype=float)
+    if identity.dtype.kind in "USO":
+        raise ValueError("its ids are words, and halos have whole numbers; without a column id they are counted")
     if identity.ndim != 1 or identity.dtype.kind not in "iu" or places.shape != (len(identity), 3):
         raise ValueError("it needs a whole number as id and three places for every halo")
     table = Table({"id": identity})
@@ -141,7 +159,7 @@ def _read_subfind(path: Path, particles: Particles) -> Table:
     for part in files:
         with h5py.File(part) as f:
             header, groups = Header(f), f["Group"]
-            if abs(header.a / particles.scale_factor - 1) > 1e-3:
+            if abs(header.a / particles.scale_factor - 1) > SAME_MOMENT:
                 raise ValueError(f"it is of a = {header.a:g} and the snapshot of a = {particles.scale_factor:g}")
             if "GroupPos" not in groups:
                 continue  # a file without groups of its own
@@ -186,13 +204,18 @@ def _text(path: Path, whole: tuple[str, ...]) -> dict[str, NDArray]:
         whole: columns of whole numbers, which have more digits than a float.
     """
     with open(path) as f:
-        names = [name.split("(")[0] for name in f.readline().lstrip("#").split()]
+        names = _names(f.readline())
     rows = np.loadtxt(path, ndmin=2, comments="#", dtype=str)
     if rows.size == 0:
         raise ValueError("it has no halos")
     if rows.shape[1] < len(names):
         raise ValueError(f"it has {rows.shape[1]} columns and names {len(names)}")
     return {name: _numbers(rows[:, i], name in whole) for i, name in enumerate(names)}
+
+
+def _names(head: str) -> list[str]:
+    """Names of columns in the first line of a text file, without the numbers behind them."""
+    return [re.sub(r"\(\d+\)$", "", name) for name in head.lstrip("#").split()]
 
 
 def _numbers(words: NDArray, whole: bool) -> NDArray:
@@ -214,13 +237,61 @@ def _read_ahf(path: Path, particles: Particles) -> Table:
 
 
 def _read_rockstar(path: Path, particles: Particles) -> Table:
-    """Halos that are no subhalos, where the file says it (PID)."""
+    """Halos that are no subhalos: by PID, or else not within the virial radius [kpc/h] of a heavier halo."""
     columns, h = _text(path, ("ID", "PID")), particles.cosmology.h
-    main = columns["PID"] < 0 if "PID" in columns else np.ones(len(columns["ID"]), bool)
-    places = np.stack([columns[name][main] for name in "XYZ"], axis=1) / h
-    known = {"M200b": "m200m", "M200c": "m200c", "M500c": "m500c", "Mvir": "mass"}
-    masses = {ours: columns[name][main] / h for name, ours in known.items() if name in columns}
-    return _table(columns["ID"][main], places, masses)
+    places = np.stack([columns[name] for name in "XYZ"], axis=1) / h
+    if "PID" in columns:
+        main = columns["PID"] < 0
+    elif "Rvir" in columns:
+        main = _outside_heavier(places, columns["Rvir"] / (1e3 * h), columns["Mvir"], particles.box)
+    else:
+        raise ValueError("it has neither PID nor Rvir, by which subhalos are told; Rockstar's find_parents adds PID")
+    masses = {ours: columns[name][main] / h for name, ours in ROCKSTAR_MASSES.items() if name in columns}
+    return _table(columns["ID"][main], places[main], masses)
+
+
+def _outside_heavier(places: NDArray, radius: NDArray, mass: NDArray, box: float) -> NDArray[np.bool_]:
+    """Whether each halo lies within the radius of no heavier one, in a periodic box; all lengths in one unit."""
+    tree, main = cKDTree(wrapped(places, box), boxsize=box), np.ones(len(places), bool)
+    for i, near in enumerate(tree.query_ball_point(tree.data, radius)):
+        within = np.asarray(near, dtype=int)
+        main[within[mass[within] < mass[i]]] = False
+    return main
+
+
+def _read_trees(path: Path, particles: Particles) -> Table:
+    """Main halos (pid -1) of one moment; trees are read a line at a time, as they may be larger than the memory."""
+    a, h = particles.scale_factor, particles.cosmology.h
+    with open(path) as f:
+        names = _names(f.readline())
+        at = {name: names.index(name) for name in ("scale", "id", "pid", *"xyz")}
+        rows, scales = [], set()
+        for words in _rows_of_trees(f, len(names)):
+            scales.add(words[at["scale"]])
+            if abs(float(words[at["scale"]]) / a - 1) < SAME_MOMENT and words[at["pid"]] == "-1":
+                rows.append(words)
+    if not rows:
+        last = max(scales, key=float, default="none")
+        raise ValueError(f"it has no main halos of a = {a:g}; its last are of a = {last}")
+    columns = np.array(rows)
+    places = np.stack([columns[:, at[axis]].astype(float) for axis in "xyz"], axis=1) / h
+    known = {name.lower(): i for i, name in reversed(list(enumerate(names)))}
+    masses = {
+        ours: columns[:, known[name.lower()]].astype(float) / h
+        for name, ours in ROCKSTAR_MASSES.items() if name.lower() in known
+    }  # fmt: skip
+    return _table(_numbers(columns[:, at["id"]], True), places, masses)
+
+
+def _rows_of_trees(lines: Iterable[str], count: int) -> Iterator[list[str]]:
+    """Words of the lines that are halos: not comments, heads of trees, or the number of trees."""
+    for line in lines:
+        words = line.split()
+        if line.startswith("#") or len(words) <= 1:
+            continue
+        if len(words) != count:
+            raise ValueError(f"a line has {len(words)} columns, and the first names {count}")
+        yield words
 
 
 def _read_table(path: Path, particles: Particles) -> Table:

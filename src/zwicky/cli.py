@@ -219,7 +219,9 @@ def observe(
     directions: Annotated[str, typer.Option(help="random, cardinal (3 axes) or spread (29 directions).")] = "random",
     emissivity: Annotated[str, typer.Option(metavar="FILE", help="Table with lines and metals for X-ray bands.")] = "",
     metallicity: Annotated[float, typer.Option(help="Of gas whose own is not known [Zsun].")] = 0.3,
+    populations: Annotated[str, typer.Option(metavar="FILE", help="Table of light by age and metals of stars.")] = "",
     mesh: Annotated[bool, typer.Option("--mesh", help="See a mesh, as Hsu et al. 2025: X-rays too faint.")] = False,
+    kernel: Annotated[str, typer.Option(help="Of the particles: wendland or cubic.")] = "wendland",
     field_r200: Annotated[
         float, typer.Option(help="Width of a map in R200c of its cluster: replicates papers, leaks the mass.")
     ] = 0.0,
@@ -245,11 +247,12 @@ def observe(
             _names(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed, depth_kpc=depth_kpc,
             redshift=redshift, hydrogen_column=hydrogen_column, instruments=_names(instruments) if instruments else (),
             pixel_arcsec=pixel_arcsec, directions=directions, emissivity=emissivity,
-            metallicity=metallicity, mesh=mesh, field_r200=field_r200,
+            metallicity=metallicity, mesh=mesh, field_r200=field_r200, populations=populations,
+            kernel=kernel,
         )
         if dry_run:
             return _show(config)
-        files = [name for name in (emissivity, *config.instruments) if Path(name).exists()]
+        files = [name for name in (emissivity, populations, *config.instruments) if Path(name).exists()]
         check_output(out_file, [*paths, *files])
         with _bars() as tell:
             build_maps(
@@ -343,26 +346,45 @@ def train(
     patch: Annotated[int, typer.Option(help="Side of the pixel blocks folded into channels.")] = 2,
     inputs: Annotated[str, typer.Option(help="Channels to condition on, comma-separated.")] = "compton_y,xray",
     targets: Annotated[str, typer.Option(help="Channels to predict, comma-separated.")] = "gas,dark_matter",
+    kind: Annotated[str, typer.Option(help="score; regression (a plain U-Net); h25 (Hsu et al. 2025).")] = "score",
+    network: Annotated[str, typer.Option(help="unet or ncsnpp.")] = "unet",
+    mass: Annotated[bool, typer.Option("--mass", help="Predict the masses apart from the shapes.")] = False,
+    instruments: Annotated[str, typer.Option(help="Instruments of the set whose images are shown.")] = "",
+    degrade: Annotated[float, typer.Option(help="Share of clean images given a random beam and noise.")] = 0.0,
+    accumulate: Annotated[int, typer.Option(help="Parts that a batch is worked through in.")] = 1,
+    patience: Annotated[int, typer.Option(help="Validations without a lower CRPS before an early end.")] = 0,
+    time_budget: Annotated[float, typer.Option(help="Minutes that the training may take; 0 for all steps.")] = 0.0,
+    start: Annotated[str | None, typer.Option("--from", help="A model to go on from.")] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for the program tensorboard.")] = None,
     seed: Seed = 0,
     device: Device = "cpu",
     dry_run: DryRun = False,
 ) -> None:
-    """Train a score model on a set of maps.
+    """Train a model on a set of maps. `torchrun --nproc-per-node 4 -m zwicky train ...` takes four processes.
 
     Example: zwicky train run1/maps.h5 --out run1/model
     """
+    from zwicky.reconstruct import add_reference
     from zwicky.train import TrainConfig
     from zwicky.train import train as run
 
     with _user_errors():
         config = TrainConfig(
             _names(targets), _names(inputs), steps, batch, learning_rate,
-            widths=_integers(widths, "--widths"), blocks=blocks, patch=patch, seed=seed,
+            widths=_integers(widths, "--widths"), blocks=blocks, patch=patch, seed=seed, kind=kind, network=network,
+            mass=mass, instruments=_names(instruments) if instruments else (), degrade=degrade, accumulate=accumulate,
+            patience=patience,
         )
+    if not 0 <= time_budget < float("inf"):
+        raise UserError("the time budget must not be negative.")
     if dry_run:
         return _show(config)
     with _user_errors(), _bars() as tell:
-        run(maps, out_folder, config, device, lambda done, total, s: tell("train", done, total, _remark(s)))
+        run(
+            maps, out_folder, config, device, lambda done, total, s: tell("train", done, total, _remark(s)),
+            start=start, time_budget=60 * time_budget, tensorboard=tensorboard,
+        )
+        add_reference(out_folder, maps, device, lambda done, total: tell("outliers", done, total, ""))
     out.print(f"{out_folder}", highlight=False)
 
 
@@ -389,6 +411,21 @@ def _remark(latest: dict[str, float]) -> str:
 
 
 @app.command()
+def models(
+    names: Annotated[list[str] | None, typer.Argument(help="Shipped models or folders; else all shipped.")] = None,
+) -> None:
+    """List models: what they expect, what they were trained on, and how well they did on held-out clusters.
+
+    Example: zwicky models laptop
+    """
+    from zwicky.model import shipped
+    from zwicky.model_card import model_card
+
+    for name in names or shipped():
+        out.print(model_card(name), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def reconstruct(
     out_file: Out,
     redshift: Annotated[float, typer.Option("--redshift", help="Redshift of the cluster.")],
@@ -400,8 +437,9 @@ def reconstruct(
     samples: Annotated[int, typer.Option("--samples", help="Number of posterior samples.")] = 50,
     r500c: Annotated[float | None, typer.Option("--r500c", help="R500c [kpc] for the mass table.")] = None,
     r200m: Annotated[float | None, typer.Option("--r200m", help="R200m [kpc] for the mass table.")] = None,
-    sampler: Annotated[str, typer.Option("--sampler", help="dpm (fast), sde, heun or euler_maruyama.")] = "dpm",
+    sampler: Annotated[str | None, typer.Option(help="dpm (fast), sde, heun, euler_maruyama, mean.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Noise levels of the sampler.")] = None,
+    prior: Annotated[str, typer.Option(help="Of the mass: training, flat or mass_function.")] = "training",
     seed: Seed = 0,
     device: Device = "cpu",
 ) -> None:
@@ -422,7 +460,7 @@ def reconstruct(
         with _bars() as tell:
             posterior = reconstruct_files(
                 network, files, redshift, mask=mask, pixel_kpc=pixel_kpc, n=samples, seed=seed, sampler=sampler,
-                steps=steps, progress=lambda done, total: tell("sample", done, total, ""),
+                steps=steps, prior=prior, progress=lambda done, total: tell("sample", done, total, ""),
             )
         posterior.to_fits(out_file, radii)
     for text in posterior.warnings:
@@ -456,7 +494,7 @@ def evaluate(
     sightlines: Annotated[int, typer.Option(help="Held-out sightlines.")] = 64,
     samples: Annotated[int, typer.Option(help="Posterior samples of each.")] = 50,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    sampler: Annotated[str, typer.Option(help="dpm, sde, heun or euler_maruyama.")] = "dpm",
+    sampler: Annotated[str, typer.Option(help="dpm, sde, heun, euler_maruyama; that of the model if not given.")] = "",
     steps: Annotated[int, typer.Option(help="Noise levels; 0 is the sampler's default.")] = 0,
     self_check: Annotated[
         bool, typer.Option("--self-check", help="Judge the measures by posteriors that are known, and by known faults.")

@@ -11,13 +11,16 @@ Lasenby 2000) at z = 0, scaled to the requested sigma8, and is carried to other 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from colossus.cosmology import cosmology as _colossus
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import quad, solve_ivp
+from scipy.integrate import cumulative_simpson, quad, solve_ivp
 
-from zwicky.units import G_MPC
+from zwicky.units import G_MPC, GYR_KM_S_MPC
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,11 @@ class Cosmology:
         """
         return float(quad(lambda a: 1.0 / (a ** (power + 1) * float(self.E(a))), a0, a1, epsrel=1e-11)[0])
 
+    def age(self, a: ArrayLike) -> NDArray[np.float64]:
+        """Time since the beginning, t = int_0^a da / (a H) [Gyr], between 0 and a = 1.1."""
+        x, t = _ages(self)
+        return np.interp(np.asarray(a, dtype=float) ** 1.5, x, t)
+
     def linear_power(self, k: ArrayLike, a: float = 1.0) -> NDArray[np.float64]:
         """Linear matter power [Mpc^3] at wavenumber k [1/Mpc] and scale factor a."""
         ln_k, ln_p = _camb_table(self)
@@ -149,6 +157,15 @@ def _growth_solution(cosmology: Cosmology):
 
 
 @functools.lru_cache(maxsize=16)
+def _ages(cosmology: Cosmology) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """x = a^(3/2) and the time [Gyr] = (2/3) int dx / (x H), whose integrand is smooth from the beginning on."""
+    x = np.linspace(0, 1.1**1.5, 4001)
+    a = np.maximum(x, 1e-6) ** (2 / 3)
+    t = cumulative_simpson(1 / (np.maximum(x, 1e-6) * cosmology.E(a)), x=x, initial=0)
+    return x, t * (2 / 3) / cosmology.hubble0 * GYR_KM_S_MPC
+
+
+@functools.lru_cache(maxsize=16)
 def _camb_table(cosmology: Cosmology) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """ln k [1/Mpc] and ln P [Mpc^3] of camb's linear power at z = 0, scaled to sigma8."""
     import camb
@@ -164,3 +181,19 @@ def _camb_table(cosmology: Cosmology) -> tuple[NDArray[np.float64], NDArray[np.f
     k_h, _, p_h = results.get_matter_power_spectrum(minkh=1e-4, maxkh=150.0 / c.h, npoints=800)
     scale = (c.sigma8 / float(results.get_sigma8_0())) ** 2
     return np.log(k_h * c.h), np.log(p_h[0] * scale / c.h**3)
+
+
+@contextmanager
+def colossus_of(cosmology: Cosmology) -> Iterator[None]:
+    """The cosmology of colossus is this one inside the block, and what it was before afterwards."""
+    c = cosmology
+    parameters = {"flat": abs(c.omega_m + c.omega_l - 1) < 1e-12, "H0": c.hubble0, "Om0": c.omega_m, "Ode0": c.omega_l,
+                  "Ob0": c.omega_b, "sigma8": c.sigma8, "ns": c.n_s, "relspecies": False}  # fmt: skip
+    if parameters["flat"]:
+        del parameters["Ode0"]
+    previous = _colossus.current_cosmo
+    try:
+        _colossus.setCosmology("zwicky", params=parameters, persistence="")
+        yield
+    finally:
+        _colossus.current_cosmo = previous

@@ -279,6 +279,23 @@ def regrid(
     return np.divide(total, cover, out=np.zeros_like(total), where=known), known
 
 
+def regrid_noise(
+    noise: NDArray[np.float64], mask: NDArray[np.bool_], pixel_kpc: float, pixels_out: int, pixel_kpc_out: float
+) -> NDArray[np.float64]:
+    """rms of what `regrid` makes of an image whose pixels have independent noise; 0 where nothing is known.
+
+    sigma_out^2 = sum_i w_i^2 sigma_i^2 / (sum_i w_i)^2,  w_i the share of the output pixel that input pixel i covers.
+    """
+    if noise.shape == (pixels_out, pixels_out) and abs(pixel_kpc / pixel_kpc_out - 1) < 1e-6:
+        return np.where(mask, noise, 0.0)
+    ay = overlap(noise.shape[0], pixel_kpc, pixels_out, pixel_kpc_out)
+    ax = overlap(noise.shape[1], pixel_kpc, pixels_out, pixel_kpc_out)
+    cover = ay @ mask.astype(float) @ ax.T
+    variance = ay**2 @ np.where(mask, noise, 0.0) ** 2 @ (ax**2).T
+    known = cover >= LEAST_COVER
+    return np.sqrt(np.divide(variance, cover**2, out=np.zeros_like(variance), where=known))
+
+
 def regrid_wcs(
     wcs: WCS, shape: tuple[int, ...], pixel_kpc: float, pixels_out: int, pixel_kpc_out: float
 ) -> WCS:

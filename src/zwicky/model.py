@@ -12,23 +12,51 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from zwicky.cosmology import Cosmology
 from zwicky.dataset.normalize import LogScale
 from zwicky.diffusion.denoise import Denoiser
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.io import UserError, atomic_folder, file_mode, write_json
+from zwicky.nn.mass import MassHead
+from zwicky.nn.ncsnpp import NCSNpp
 from zwicky.nn.unet import UNet
 from zwicky.version import __version__
 
 FORMAT = "zwicky-model-1"
 SHIPPED = Path(__file__).parent / "data"
+
+
+NETWORKS: dict[str, type[UNet] | type[NCSNpp]] = {"unet": UNet, "ncsnpp": NCSNpp}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to make a reconstruction of a network.
+
+    Args:
+        form: of the denoiser, a name of `diffusion.denoise.FORMS`. noise: the default schedule.
+        scaling: of the maps, a name of `dataset.normalize.SCALINGS`. sampler: the default one.
+    """
+
+    form: str
+    noise: NoiseSchedule
+    scaling: str
+    sampler: str
+
+
+KINDS: dict[str, Kind] = {
+    "score": Kind("edm", NoiseSchedule(), "standard", "dpm"),
+    "regression": Kind("regression", NoiseSchedule(), "standard", "mean"),  # a plain U-Net: one map, no posterior
+    # Hsu et al. 2025: sigma from 1e-3 to 1 on maps in [0, 1], ln sigma uniform in training, no last denoising
+    "h25": Kind("ve", NoiseSchedule(1e-3, 1.0, P_mean=-3.45, P_std=100.0), "unit", "euler_maruyama_open"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,10 +66,16 @@ class ModelConfig:
     Args:
         targets, inputs: channel names. scales, units: of all of them.
         pixels: along a side of a map. pixel_kpc: side of a pixel, proper [kpc].
-        network: keyword arguments of `UNet`. noise: the schedule.
-        ranges: (low, high) of redshift and of ln pixel_kpc in the training set.
+        network: keyword arguments of the network. noise: the schedule.
+        ranges: (low, high) in the training set of the numbers that the network is told: redshift, ln_pixel_kpc and,
+            of noisy models, beam_<input>, ln(1 + full width at half maximum / pixel).
         cosmology: of the training set.
         training: how it was trained, for the model card.
+        kind: a name of KINDS. architecture: a name of NETWORKS.
+        noisy: whether images may have noise and beams, which the network is told.
+        mass: for models that predict the masses in the map apart from their shape: `network`, the keyword arguments of
+            `MassHead`; `mean`, `std` of ln M [Msun] of each target; `width`, the correction of the widths; `prior`, see
+            `zwicky.prior`.
     """
 
     targets: tuple[str, ...]
@@ -55,28 +89,55 @@ class ModelConfig:
     ranges: dict[str, tuple[float, float]]
     cosmology: dict[str, float]
     training: dict[str, Any] = field(default_factory=dict)
+    kind: str = "score"
+    architecture: str = "unet"
+    noisy: bool = False
+    mass: dict[str, Any] = field(default_factory=dict)
 
-    def scalars(self, redshift: float, pixel_kpc: float, batch: int) -> torch.Tensor:
-        """What the network is told besides maps, (B, 2): redshift and ln pixel_kpc, each in [-1, 1] over training.
+    def scalars(self, values: Mapping[str, torch.Tensor | float], batch: int) -> torch.Tensor:
+        """What the network is told besides maps, (B, Q): the numbers of `ranges`, each in [-1, 1] over training.
 
         Values outside the training range are clamped to it; one that never varied in training is 0.
+
+        Args:
+            values: of the names of `ranges`, numbers or (B,); a beam that is not given is 0.
         """
-        values = {"redshift": redshift, "ln_pixel_kpc": float(np.log(pixel_kpc))}
-        row = []
+        columns = []
         for name, (low, high) in self.ranges.items():
             half = (high - low) / 2
-            row.append(float(np.clip((values[name] - low) / half - 1, -1, 1)) if half > 1e-9 else 0.0)
-        return torch.tensor([row] * batch, dtype=torch.float32)
+            value = torch.as_tensor(values.get(name, 0.0), dtype=torch.float32).expand(batch)
+            columns.append(((value - low) / half - 1).clamp(-1, 1) if half > 1e-9 else torch.zeros(batch))
+        return torch.stack(columns, 1)
 
-    def denoiser(self) -> Denoiser:
-        """A denoiser with fresh weights."""
-        return Denoiser(UNet(**self.network))
+    def standard_mass(self, ln_mass: torch.Tensor) -> torch.Tensor:
+        """(ln M - mean) / std of ln M (B, C) [Msun]."""
+        mean, std = (torch.tensor(self.mass[name], dtype=torch.float64) for name in ("mean", "std"))
+        return ((ln_mass.double() - mean) / std).float()
+
+    def ln_mass(self, u: torch.Tensor) -> torch.Tensor:
+        """ln M [Msun] (B, C), double, of standardised ones."""
+        mean, std = (torch.tensor(self.mass[name], dtype=torch.float64) for name in ("mean", "std"))
+        return u.double() * std + mean
+
+    def networks(self) -> Networks:
+        """The networks with fresh weights."""
+        denoiser = Denoiser(NETWORKS[self.architecture](**self.network), KINDS[self.kind].form)
+        return Networks(denoiser, MassHead(**self.mass["network"]) if self.mass else None)
+
+
+@final
+class Networks(nn.Module):
+    """What a model consists of: a denoiser of maps and, where masses are predicted apart, their head."""
+
+    def __init__(self, denoiser: Denoiser, mass: MassHead | None = None) -> None:
+        super().__init__()
+        self.denoiser, self.mass = denoiser, mass
 
 
 def save_model(
     folder: str | Path, config: ModelConfig, weights: Mapping[str, torch.Tensor], files: Mapping[str, str] | None = None
 ) -> None:
-    """Write config, weights (names of `Denoiser.state_dict`) and further text `files` into `folder`, or nothing."""
+    """Write config, weights (names of `Networks.state_dict`) and further text `files` into `folder`, or nothing."""
     with atomic_folder(folder) as part:
         save_file({k: v.contiguous() for k, v in weights.items()}, part / "model.safetensors")
         (part / "model.safetensors").chmod(file_mode())
@@ -85,22 +146,26 @@ def save_model(
         write_json(part / "config.json", {"format": FORMAT, "version": __version__, **asdict(config)})
 
 
+def shipped() -> list[str]:
+    """Names of the models in the package."""
+    return sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
+
+
 def find_model(name: str | Path) -> Path:
     """The folder of a shipped model by its name, or `name` itself if it is a folder.
 
     Raises:
         UserError: there is no such model.
     """
-    shipped = sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
     for folder in (Path(name), SHIPPED / str(name)):
         with contextlib.suppress(OSError):  # a name that is too long
             if (folder / "config.json").is_file():
                 return folder
-    raise UserError(f"there is no model {str(name)!r}: give a folder made by `zwicky train` or one of {shipped}.")
+    raise UserError(f"there is no model {str(name)!r}: give a folder made by `zwicky train` or one of {shipped()}.")
 
 
-def read_model(name: str | Path) -> tuple[ModelConfig, Denoiser]:
-    """The configuration and the denoiser, in evaluation mode, of a shipped name or a folder.
+def read_model(name: str | Path) -> tuple[ModelConfig, Networks]:
+    """The configuration and the networks, in evaluation mode, of a shipped name or a folder.
 
     Raises:
         UserError: it is not a model, or is damaged.
@@ -108,11 +173,17 @@ def read_model(name: str | Path) -> tuple[ModelConfig, Denoiser]:
     folder = find_model(name)
     try:
         config = _parse(json.loads((folder / "config.json").read_text()))
-        denoiser = config.denoiser()
-        denoiser.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+        networks = config.networks()
+        networks.load_state_dict(read_weights(folder))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} is not a model of Zwicky, or is damaged.") from error
-    return config, denoiser.eval().requires_grad_(False)
+    return config, networks.eval().requires_grad_(False)
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights of `Networks` in float32; models of version 0.1 hold those of the denoiser alone, as `net.`."""
+    weights = load_file(folder / "model.safetensors")
+    return {f"denoiser.{k}" if k.startswith("net.") else k: v.float() for k, v in weights.items()}
 
 
 def _parse(content: dict[str, Any]) -> ModelConfig:
@@ -125,6 +196,7 @@ def _parse(content: dict[str, Any]) -> ModelConfig:
     content["ranges"] = {k: (float(v[0]), float(v[1])) for k, v in content["ranges"].items()}
     config = ModelConfig(**content)
     Cosmology(**config.cosmology)
+    KINDS[config.kind], NETWORKS[config.architecture]
     for name in (*config.targets, *config.inputs):
         config.scales[name], config.units[name]
     return config

@@ -73,6 +73,26 @@ def aperture_mass(maps: NDArray, pixel_kpc: float, radius_kpc: float | None = No
 
 
 @dataclass(frozen=True)
+class Outlier:
+    """How unlike everything in training a cluster is (`zwicky.outliers`).
+
+    Args:
+        score: share of clusters like those of training that are at least as unlike it.
+        limit: a score below is a warning, which so large a share of like clusters get too.
+        parts: how far off it is in each respect, in standard deviations of like clusters.
+    """
+
+    score: float
+    limit: float
+    parts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def warned(self) -> bool:
+        """Whether the score is below the limit."""
+        return self.score < self.limit
+
+
+@dataclass(frozen=True)
 class Posterior:
     """Samples of the maps of one cluster.
 
@@ -83,6 +103,7 @@ class Posterior:
         wcs: celestial coordinates of the pixels, if the input had them.
         provenance: FITS keyword -> value, for the primary header.
         warnings: what the user should know before trusting it.
+        outlier: how unlike its training the cluster is; None where the model or the images do not say.
     """
 
     samples: dict[str, NDArray[np.float32]]
@@ -92,6 +113,7 @@ class Posterior:
     wcs: WCS | None = None
     provenance: dict[str, str | int | float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    outlier: Outlier | None = None
 
     @property
     def mean(self) -> dict[str, Array]:
@@ -194,6 +216,9 @@ class Posterior:
         header["NSAMPLES"] = (len(next(iter(self.samples.values()))), "number of posterior samples")
         for key, value in self.provenance.items():
             header[key] = plain(value) if isinstance(value, str) else value
+        if self.outlier is not None:
+            header["OUTLIER"] = (self.outlier.score, "share of like clusters that are as odd")
+            header["OUTLIMIT"] = (self.outlier.limit, "OUTLIER below: unlike the training")
         for text in self.warnings:
             header["COMMENT"] = f"WARNING: {plain(text)}"
         return header

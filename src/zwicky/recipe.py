@@ -29,6 +29,7 @@ from zwicky.evaluate.run import EvaluateConfig, evaluate
 from zwicky.halos import find_halos, write_halos
 from zwicky.io import UserError, atomic_path, require_file, require_writable
 from zwicky.plant import planted, smallest_side
+from zwicky.reconstruct import add_reference
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.run import SimulationConfig, simulate
 from zwicky.simulate.state import Particles, Species
@@ -224,6 +225,7 @@ def run_recipe(path: str | Path, folder: str | Path, device: str = "cpu", progre
     if not maps.exists():
         build_maps(pairs, maps, recipe.observe, lambda done, total: tell("observe", done, total))
     model = train(maps, folder / "model", recipe.train, device, lambda d, t, s: tell("train", d, t, _loss(s)))
+    add_reference(model, maps, device, lambda done, total: tell("outliers", done, total))
     report = folder / "report"
     evaluate([model], maps, report, recipe.evaluate, device, lambda d, t: tell("evaluate", d, t))
     return report

@@ -6,6 +6,7 @@ diffusion with the trained denoiser; a missing input, or a masked pixel, is told
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,15 +19,31 @@ from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
 from zwicky.dataset.loader import conditioned
+from zwicky.dataset.store import open_maps
 from zwicky.device import autocast, choose_device, cpu_threads
-from zwicky.diffusion.denoise import Denoiser
-from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, seeded_noise
-from zwicky.images import pixel_size, read_image, read_mask, regrid, regrid_wcs, same_grid, to_unit
+from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, evaluations, seeded_noise
+from zwicky.images import (
+    Image,
+    pixel_angle,
+    pixel_size,
+    read_image,
+    read_mask,
+    regrid,
+    regrid_noise,
+    regrid_wcs,
+    same_grid,
+    to_unit,
+)
 from zwicky.io import UserError
-from zwicky.model import ModelConfig, model_id, read_model
-from zwicky.products import Posterior
+from zwicky.model import KINDS, ModelConfig, Networks, find_model, model_id, read_model
+from zwicky.nn.mass import draw as draw_mixture
+from zwicky.nn.mass import mixture_mean
+from zwicky.outliers import FEWEST, Reference, read_reference
+from zwicky.prior import weights
+from zwicky.products import Outlier, Posterior
 
 BATCH = 10
+CANDIDATES = 200  # masses of which one is taken, by its weight, under another prior
 LARGEST = 50.0  # standard deviations of the training pixels; a sample beyond has diverged
 
 
@@ -37,8 +54,9 @@ class Model:
     name: str
     id: str
     config: ModelConfig
-    denoiser: Denoiser
+    networks: Networks
     device: torch.device
+    reference: Reference | None = None
 
     def sample(
         self,
@@ -49,8 +67,11 @@ class Model:
         seed: int = 0,
         *,
         masks: Mapping[str, NDArray] | None = None,
-        sampler: str = "dpm",
+        noise: Mapping[str, NDArray | float] | None = None,
+        fwhm_kpc: Mapping[str, float] | None = None,
+        sampler: str | None = None,
         steps: int | None = None,
+        prior: str = "training",
         wcs: WCS | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Posterior:
@@ -59,43 +80,105 @@ class Model:
         Args:
             inputs: channel -> (Y, X) in the unit of the channel; any subset of the model's inputs, even none.
             redshift: of the cluster. pixel_kpc: side of a pixel, proper [kpc].
-            n: number of samples. seed: of the samples; sample i depends on (seed, i) alone.
+            n: number of samples; where the mean alone is asked for, or all that the model gives, one map comes back.
+            seed: of the samples; sample i depends on (seed, i) alone.
             masks: channel -> (Y, X), true where a pixel is known.
-            sampler: a name of `diffusion.sample.SAMPLERS`. steps: noise levels, None for the sampler's default.
+            noise: channel -> rms of its pixels, (Y, X) or a number, in the unit of the channel.
+            fwhm_kpc: channel -> full width at half maximum of its beam, proper [kpc]. Only noisy models are told these.
+            sampler: a name of `diffusion.sample.SAMPLERS`, None for that of the kind of model.
+            steps: noise levels, None for the sampler's default.
+            prior: of the mass, a name of `prior.PRIORS`; others than `training` need a model with masses apart.
             wcs: celestial coordinates of the images.
             progress: called as progress(network evaluations done, in all).
 
         Raises:
             ValueError: an input is unknown, not a finite 2-D image, or differs in shape; or a number is out of range.
         """
+        sampler = sampler or KINDS[self.config.kind].sampler
         _check_request(redshift, pixel_kpc, n, seed, sampler, steps)
-        y, known = self._normalised(inputs, masks or {}, pixel_kpc)
+        n = 1 if sampler == "mean" or self.config.kind == "regression" else n
+        y, known, levels = self._normalised(inputs, masks or {}, noise or {}, pixel_kpc)
         shape = next((np.shape(m) for m in inputs.values()), (self.config.pixels,) * 2)
-        x = self._draw(conditioned(y, known), redshift, n, seed, sampler, steps or DEFAULT_LEVELS[sampler], progress)
+        told = self._told(redshift, fwhm_kpc or {})
+        condition = conditioned(y, known, levels if self.config.noisy else None)
+        u = self._masses(condition, told, n, seed, sampler, prior, redshift)
+        x = self._draw(condition, told, u, n, seed, sampler, steps or DEFAULT_LEVELS[sampler], progress)
         if wcs is not None:
             wcs = regrid_wcs(wcs, shape, pixel_kpc, self.config.pixels, self.config.pixel_kpc)
-        scales, names = self.config.scales, self.config.targets
         if not (x.abs() < LARGEST).all():
             raise ValueError("the samples diverged; take more --steps, or check the units of the images.")
+        samples = self._maps(x, u)
+        outlier = None if self.reference is None else self.reference.score(
+            y[0].numpy(), known[0].numpy(), self._scaled(samples) if self.config.mass else x.numpy()
+        )  # fmt: skip
         return Posterior(
-            {c: scales[c].inverse(x[:, i]).numpy() for i, c in enumerate(names)},
-            {c: self.config.units[c] for c in names}, redshift, self.config.pixel_kpc, wcs,
+            samples, {c: self.config.units[c] for c in self.config.targets}, redshift, self.config.pixel_kpc, wcs,
             {"MODEL": self.name, "MODELID": self.id, "SEED": seed, "SAMPLER": sampler,
              "NLEVELS": steps or DEFAULT_LEVELS[sampler], "INPUTS": ",".join(inputs) or "none"},
-            tuple(self._doubts(y, known, redshift, pixel_kpc, list(inputs))),
+            (*self._doubts(y, known, redshift, pixel_kpc, list(inputs)), *_oddity(outlier)), outlier,
         )
 
+    def _maps(self, x: torch.Tensor, u: torch.Tensor | None) -> dict[str, NDArray[np.float32]]:
+        """Maps {target: (n, P, P)} of normalised ones (n, C, P, P), brought to the masses u (n, C) if known."""
+        found = {}
+        for i, name in enumerate(self.config.targets):
+            maps = self.config.scales[name].inverse(x[:, i].double())
+            if u is not None:
+                mass = self.config.ln_mass(u)[:, i].exp() / self.config.pixel_kpc**2
+                maps = maps * (mass / maps.sum((1, 2)))[:, None, None]
+            found[name] = maps.float().numpy()
+        return found
+
+    def _scaled(self, samples: Mapping[str, NDArray]) -> NDArray[np.float32]:
+        """Maps on the normalised scale, (n, C, P, P)."""
+        return np.stack([self.config.scales[c].forward(maps) for c, maps in samples.items()], 1)
+
+    def _told(self, redshift: float, fwhm_kpc: Mapping[str, float]) -> torch.Tensor:
+        """The numbers that the networks are told, (1, Q)."""
+        c = self.config
+        beams = {f"beam_{name}": math.log1p(width / c.pixel_kpc) for name, width in fwhm_kpc.items()}
+        return c.scalars({"redshift": redshift, "ln_pixel_kpc": math.log(c.pixel_kpc), **beams}, 1)
+
+    @cpu_threads()
+    @torch.no_grad()
+    def _masses(
+        self, condition: torch.Tensor, told: torch.Tensor, n: int, seed: int, sampler: str, prior: str, redshift: float
+    ) -> torch.Tensor | None:
+        """Standardised ln M (n, C) of samples, or of the mean; None where the model does not predict masses apart."""
+        head = self.networks.mass
+        if head is None:
+            if prior != "training":
+                raise ValueError(f"the prior {prior!r} needs a model that predicts masses apart; this one does not.")
+            return None
+        mixture = [part[0].cpu() for part in head(condition.to(self.device), told.to(self.device))]
+        if sampler == "mean":
+            return mixture_mean(*mixture[:2])[None]
+        (ln_w, m, L), mass, found = mixture, self.config.mass, []
+        for i in range(n):
+            rng = np.random.default_rng([seed, i, 1])
+            count = 1 if prior == "training" else CANDIDATES
+            normals = torch.from_numpy(rng.standard_normal((count, len(self.config.targets)))).float()
+            u = draw_mixture(ln_w, m, L, mass["width"], normals, torch.from_numpy(rng.random(count)))
+            ln_map = torch.logsumexp(self.config.ln_mass(u), 1).numpy()
+            w = weights(prior, ln_map, mass["prior"], Cosmology(**self.config.cosmology), redshift)
+            found.append(u[rng.choice(count, p=w / w.sum())])
+        return torch.stack(found)
+
     def _normalised(
-        self, inputs: Mapping[str, NDArray], masks: Mapping[str, NDArray], pixel_kpc: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs on the model's grid and scale, and where they are known, each (1, K, P, P)."""
+        self,
+        inputs: Mapping[str, NDArray],
+        masks: Mapping[str, NDArray],
+        noise: Mapping[str, NDArray | float],
+        pixel_kpc: float,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Inputs on the model's grid and scale, where they are known, and the levels of their noise, (1, K, P, P)."""
         c = self.config
         unknown = set(inputs) - set(c.inputs)
         if unknown:
             raise ValueError(f"this model takes {', '.join(c.inputs)}, not {', '.join(sorted(unknown))}.")
         if len({np.shape(m) for m in [*inputs.values(), *masks.values()]}) > 1:
             raise ValueError("the input images and masks differ in shape.")
-        y = np.zeros((1, len(c.inputs), c.pixels, c.pixels), np.float32)
+        y, levels = np.zeros((2, 1, len(c.inputs), c.pixels, c.pixels), np.float32)
         known = np.zeros(y.shape, bool)
         for i, name in enumerate(c.inputs):
             if name not in inputs:
@@ -104,16 +187,21 @@ class Model:
             mask = np.asarray(masks.get(name, np.ones(data.shape, bool)), bool)
             if data.ndim != 2 or not np.isfinite(data[mask]).all():
                 raise ValueError(f"{name} must be a two-dimensional image, finite where it is not masked.")
+            rms = np.broadcast_to(np.asarray(noise.get(name, 0.0), dtype=np.float64), data.shape)
+            if not (np.isfinite(rms[mask]) & (rms[mask] >= 0)).all():
+                raise ValueError(f"the noise of {name} must be finite and not negative.")
             data, known[0, i] = regrid(np.where(mask, data, 0.0), mask, pixel_kpc, c.pixels, c.pixel_kpc)
-            y[0, i] = c.scales[name].forward(data)
-        return torch.from_numpy(y), torch.from_numpy(known)
+            rms = regrid_noise(rms, mask, pixel_kpc, c.pixels, c.pixel_kpc)
+            y[0, i], levels[0, i] = c.scales[name].forward(data, rms), c.scales[name].level(rms)
+        return torch.from_numpy(y), torch.from_numpy(known), torch.from_numpy(levels)
 
     @cpu_threads()
     @torch.no_grad()
     def _draw(
         self,
         condition: torch.Tensor,
-        redshift: float,
+        told: torch.Tensor,
+        u: torch.Tensor | None,
         n: int,
         seed: int,
         sampler: str,
@@ -124,7 +212,7 @@ class Model:
         c = self.config
         shape = (len(c.targets), c.pixels, c.pixels)
         sigmas = c.noise.steps(steps)
-        per_batch = 2 * steps - 1 if sampler == "heun" else steps
+        per_batch = evaluations(sampler, steps)
         batches = [range(i, min(i + BATCH, n)) for i in range(0, n, BATCH)]
         done = 0
 
@@ -138,13 +226,16 @@ class Model:
         for batch in batches:
             noise = seeded_noise(shape, seed, batch, self.device)
             planes = condition.expand(len(batch), -1, -1, -1).to(self.device)
-            scalars = c.scalars(redshift, c.pixel_kpc, len(batch)).to(self.device)
+            scalars = told.expand(len(batch), -1)
+            if u is not None:
+                scalars = torch.cat([scalars, u[list(batch)]], 1)
+            scalars = scalars.to(self.device)
 
             def denoise(
                 x: torch.Tensor, sigma: torch.Tensor, planes: torch.Tensor = planes, scalars: torch.Tensor = scalars
             ) -> torch.Tensor:
                 with autocast(self.device):
-                    return self.denoiser(x, sigma, planes, scalars)
+                    return self.networks.denoiser(x, sigma, planes, scalars)
 
             out.append(SAMPLERS[sampler](denoise, noise() * c.noise.sigma_max, sigmas, noise, tick).float().cpu())
         return torch.cat(out)
@@ -188,10 +279,43 @@ def load_model(name: str | Path, device: str = "cpu") -> Model:
         UserError: there is no such model, or the device is missing.
     """
     place = choose_device(device)
-    config, denoiser = read_model(name)
-    denoiser.to(place)
-    denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(str(Path(name).name), model_id(name), config, denoiser, place)
+    config, networks = read_model(name)
+    networks.to(place)
+    networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    reference = read_reference(find_model(name), config.pixels, len(config.inputs), len(config.targets))
+    return Model(str(Path(name).name), model_id(name), config, networks, place, reference)
+
+
+def add_reference(
+    folder: str | Path,
+    maps: str | Path,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    samples: int = 8,
+) -> None:
+    """Give a model the reference that outliers are told by, from the set it was trained on, unless it has one.
+
+    A set with too few validation maps to take a limit from leaves the model without.
+
+    Args:
+        progress: called as progress(validation maps done, in all). samples: of each.
+
+    Raises:
+        UserError: the model or the maps cannot be used.
+    """
+    model, map_set = load_model(folder, device), open_maps(maps)
+    if model.reference is not None or len(map_set.rows("validation")) < FEWEST:
+        return
+    c = model.config
+
+    def draw(y: NDArray[np.float32], i: int, count: int) -> NDArray[np.float32]:
+        images = {name: c.scales[name].inverse(y[k]) for k, name in enumerate(c.inputs)}
+        found = model.sample(images, map_set.redshift, map_set.pixel_kpc, samples, i)
+        if progress:
+            progress(i + 1, count)
+        return model._scaled(found.samples)
+
+    Reference.fit(map_set, c.targets, c.inputs, c.scales, draw).save(folder)
 
 
 def reconstruct_files(
@@ -219,17 +343,45 @@ def reconstruct_files(
     same_grid(list(images.values()))
     first = next((image for image in images.values() if image.wcs is not None), next(iter(images.values())))
     size = pixel_kpc or pixel_size(first, redshift, Cosmology(**model.config.cosmology))
-    data, warnings = {}, []
+    data, warnings, beams = {}, [], {}
+    noise: dict[str, NDArray] = {}
     for channel, image in images.items():
         data[channel], warning = to_unit(image, channel, model.config.units[channel], redshift)
         warnings += [warning] if warning else []
-        if image.noise is not None or image.fwhm_arcsec:
+        if image.noise is not None and model.config.noisy:
+            rms = replace(image, data=image.noise)
+            noise[channel], _ = to_unit(rms, channel, model.config.units[channel], redshift)
+        if image.fwhm_arcsec and model.config.noisy:
+            beams[channel] = image.fwhm_arcsec * _kpc_per_arcsec(image, size)
+        if (image.noise is not None or image.fwhm_arcsec) and not model.config.noisy:
             warnings.append(f"{image.name} has noise or a beam, and the model was trained on maps without")
+    masks = {c: i.mask for c, i in images.items()}
     posterior = model.sample(
-        data, redshift, size, masks={c: i.mask for c, i in images.items()}, wcs=first.wcs, **options
+        data, redshift, size, masks=masks, noise=noise, fwhm_kpc=beams, wcs=first.wcs, **options
     )
     provenance = posterior.provenance | {f"INPUT{i}": im.name for i, im in enumerate(images.values(), 1)}
     return replace(posterior, provenance=provenance, warnings=(*warnings, *posterior.warnings))
+
+
+def _kpc_per_arcsec(image: Image, pixel_kpc: float) -> float:
+    """Proper length under an angle, by the pixels of an image.
+
+    Raises:
+        UserError: the image has a beam but no sky coordinates to tell how wide it is.
+    """
+    if image.wcs is None:
+        raise UserError(f"{image.name} has a beam (BMAJ) but no sky coordinates (WCS) to tell its width in kpc by.")
+    return pixel_kpc / (pixel_angle(image.wcs) * 3600)
+
+
+def _oddity(outlier: Outlier | None) -> list[str]:
+    """The warning of an outlier."""
+    if outlier is None or not outlier.warned:
+        return []
+    return [
+        f"the images are unlike those of the training (outlier score {outlier.score:.2g}; of like clusters "
+        f"{100 * outlier.limit:.0f}% lie below {outlier.limit:g}), and the masses may be off by more than their errors"
+    ]
 
 
 def _range(low: float, high: float) -> str:

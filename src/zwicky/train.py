@@ -1,4 +1,4 @@
-"""Training of the conditional score model.
+"""Training of the conditional score model, and of the published kinds of model beside it.
 
 Adam on the denoising loss with a warm-up and a cosine decay; the exponential moving average of the weights is what is
 kept. The data and the noise of a step depend on (seed, step) alone and the optimiser is part of the checkpoint, so that
@@ -9,162 +9,36 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from numpy.typing import NDArray
 
-from zwicky.dataset.loader import MapLoader
-from zwicky.dataset.normalize import fit
+from zwicky.dataset.loader import BEAM, MapLoader, View, pixel_arcsec
+from zwicky.dataset.normalize import LogScale, fit_rows
 from zwicky.dataset.store import MapSet, open_maps
-from zwicky.device import THREADS, autocast, choose_device, cpu_threads
-from zwicky.diffusion.denoise import Denoiser, denoising_loss
-from zwicky.diffusion.noise import NoiseSchedule
-from zwicky.io import UserError, append_jsonl, atomic_path, keep_jsonl_until, require_writable
-from zwicky.model import ModelConfig, save_model
-from zwicky.nn.ema import EMA
+from zwicky.device import choose_device, cpu_threads
+from zwicky.io import UserError, append_jsonl, keep_jsonl_until, require_writable
+from zwicky.model import KINDS, ModelConfig, find_model, read_model, read_weights, save_model
+from zwicky.nn.mass import log_density
+from zwicky.prior import learnt
+from zwicky.products import aperture_mass
+from zwicky.train_config import TrainConfig
+from zwicky.trainer import Trainer
 
-VALIDATION = 1 << 40  # steps from here on are the batches of the validation loss
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
+__all__ = ["TrainConfig", "train"]
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train.
-
-    Args:
-        targets, inputs: channels of the map set to predict and to condition on.
-        steps, batch: optimiser steps and maps in each. learning_rate: peak, after `warmup` steps.
-        ema: decay of the weights' average. clip: largest norm of the gradient.
-        widths, blocks, patch, dropout: of the network (`nn.unet.UNet`).
-        noise: the noise schedule.
-        drop_channel, drop_pixels: probabilities that an input is withheld, or has holes.
-        validate_every: steps between validation losses. seed: of weights, data and noise.
-    """
-
-    targets: tuple[str, ...] = ("gas", "dark_matter")
-    inputs: tuple[str, ...] = ("compton_y", "xray")
-    steps: int = 4000
-    batch: int = 16
-    learning_rate: float = 1e-3
-    warmup: int = 200
-    ema: float = 0.998
-    clip: float = 1.0
-    widths: tuple[int, ...] = (32, 64, 128, 192)
-    blocks: int = 1
-    patch: int = 2
-    dropout: float = 0.0
-    noise: NoiseSchedule = field(default_factory=NoiseSchedule)
-    drop_channel: float = 0.15
-    drop_pixels: float = 0.15
-    validate_every: int = 200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.batch, self.validate_every, *self.widths) < 1 or not self.learning_rate > 0:
-            raise ValueError("steps, batch, validate_every, widths and learning_rate must be positive.")
-        if not (0 <= self.ema < 1 and 0 <= self.drop_channel < 1 and 0 <= self.drop_pixels <= 1 and self.clip > 0):
-            raise ValueError("ema and drop_channel must lie in [0, 1), drop_pixels in [0, 1], clip above 0.")
-        if not self.targets or not self.inputs:
-            raise ValueError("a model needs at least one target and one input channel.")
-        if self.blocks < 1 or self.patch < 1 or not 0 <= self.dropout < 1 or self.warmup < 0 or self.seed < 0:
-            raise ValueError("need blocks >= 1, patch >= 1, dropout in [0, 1), warmup >= 0 and seed >= 0.")
-
-    @property
-    def multiple(self) -> int:
-        """What the number of pixels along a side must be a multiple of."""
-        return self.patch * 2 ** (len(self.widths) - 1)
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step: linear warm-up, then a cosine to a hundredth."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        x = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, x))))
-
-
-@dataclass
-class Trainer:
-    """Network, its average and its optimiser between two steps."""
-
-    config: TrainConfig
-    model: ModelConfig
-    denoiser: Denoiser
-    ema: EMA
-    optimizer: torch.optim.Optimizer
-    device: torch.device
-    identity: str
-    step: int = 0
-    threads: int = THREADS
-
-    def advance(self, loader: MapLoader) -> None:
-        """One optimiser step."""
-        c = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = c.rate(self.step)
-        loss = self.loss(self.denoiser, loader, c.batch, c.seed, self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), c.clip)
-        self.optimizer.step()
-        self.ema.update(self.denoiser)
-        self.step += 1
-
-    def loss(self, denoiser: Denoiser, loader: MapLoader, size: int, seed: int, step: int) -> torch.Tensor:
-        """Denoising loss of the batch of a step."""
-        batch, rng = loader.batch(size, seed, step)
-        sigma = self.config.noise.training_sigmas(size, rng)
-        noise = torch.randn(batch.x.shape, generator=rng)
-        scalars = self.model.scalars(self.model.ranges["redshift"][0], self.model.pixel_kpc, size)
-        x, condition, s, sigma, noise = (t.to(self.device) for t in (batch.x, batch.condition, scalars, sigma, noise))
-        with autocast(self.device):
-            return denoising_loss(denoiser, x, condition, s, sigma, noise)
-
-    @torch.no_grad()
-    def validate(self, loader: MapLoader, batches: int = 8) -> float:
-        """Loss of the averaged weights on fixed validation batches with fixed noise."""
-        averaged = self.model.denoiser().to(self.device).eval()
-        self.ema.copy_to(averaged)
-        losses = [float(self.loss(averaged, loader, 32, self.config.seed, VALIDATION + i)) for i in range(batches)]
-        return sum(losses) / len(losses)
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint."""
-        tensors = {f"net.{k}": v for k, v in self.denoiser.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        for i, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{k}": v for k, v in slots.items()}
-        with atomic_path(path) as part:
-            metadata = {"step": str(self.step), "threads": str(self.threads), "config": self.identity}
-            save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata)
-
-    def load(self, path: Path) -> None:
-        """Continue from a checkpoint.
-
-        Raises:
-            UserError: it is damaged, or belongs to another configuration.
-        """
-        try:
-            with safe_open(path, "pt") as f:
-                metadata = f.metadata()
-            tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} is damaged; move it away to start again.") from error
-        if metadata["config"] != self.identity:
-            raise UserError(f"{path} belongs to a training with other settings or maps; choose another folder.")
-        self.step, self.threads = int(metadata["step"]), int(metadata["threads"])
-        self.denoiser.load_state_dict(_part(tensors, "net."))
-        self.ema.load_state_dict(_part(tensors, "ema."))
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in _part(tensors, "adam.").items():
-            index, slot = name.split(".", 1)
-            state.setdefault(int(index), {})[slot] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+CHUNK = 256  # maps read at a time
 
 
 def train(
@@ -174,69 +48,253 @@ def train(
     device: str = "cpu",
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
     checkpoint_seconds: float = 60.0,
+    start: str | Path | None = None,
+    time_budget: float = 0.0,
+    tensorboard: str | Path | None = None,
 ) -> Path:
     """Train on a map set and return the folder of the finished model; resume where a checkpoint is found.
+
+    Under torchrun, every process trains on its part of each batch.
 
     Args:
         maps: `maps.h5`. folder: of the model; `stats.jsonl` and the checkpoint live in `folder`.training until the end.
         device: cpu, cuda or auto. progress: called as progress(steps done, steps in all, latest numbers).
         checkpoint_seconds: least time between two checkpoints.
+        start: a model to go on from (fine-tuning); its channels, scalings and network replace those of config.
+        time_budget: seconds after which the training ends, its learning rate fallen by then; 0 for all steps.
+        tensorboard: folder for the numbers of the training, shown by the program of that name.
 
     Raises:
         UserError: there is no such device, the map set lacks a channel or rows, or the folder holds another training.
     """
     folder, place, map_set = Path(folder), choose_device(device), open_maps(maps)
+    identity = _identity(config, map_set, start)
     if (folder / "config.json").exists():
         shutil.rmtree(folder.with_name(folder.name + ".training"), ignore_errors=True)
-        return _require_same(folder, _identity(config, map_set))
+        return _require_same(folder, identity)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"cannot write the model: {folder} is a file.")
-    model = _model_config(map_set, config)
+    model = _model_config(map_set, config) if start is None else _continued(map_set, config, start)
+    weights = None if start is None else read_weights(find_model(start))
     work = require_writable(folder.with_name(folder.name + ".training"))
-    train_set, validation_set = (_loader(map_set, split, config, model) for split in ("train", "validation"))
-    trainer = _new_trainer(config, model, place, _identity(config, map_set))
+    train_set, validation_set = (MapLoader(map_set, split, _view(map_set, model, config)) for split in SPLITS)
+    trainer = Trainer.new(config, model, _processes(place, config), identity, weights)
     checkpoint, stats = work / "checkpoint.safetensors", work / "stats.jsonl"
     if checkpoint.exists():
         trainer.load(checkpoint)
-    keep_jsonl_until(stats, trainer.step)
+    first = trainer.fabric.is_global_zero
+    if first:
+        keep_jsonl_until(stats, trainer.step)
+    board = _board(tensorboard)
     saved = time.monotonic()
     latest: dict[str, float] = {}
     with cpu_threads(trainer.threads):
-        while trainer.step < config.steps:
-            trainer.advance(train_set)
+        while not trainer.finished and not (time_budget and trainer.elapsed >= time_budget):
+            trainer.advance(train_set, time_budget)
             if trainer.step % config.validate_every == 0 or trainer.step == config.steps:
-                latest = {"step": trainer.step, "validation": trainer.validate(validation_set)}
-                append_jsonl(stats, latest)
-            if progress:
+                latest = {"step": trainer.step, **trainer.validate(validation_set)}
+                if first:
+                    append_jsonl(stats, latest)
+                    board(latest)
+            if progress and first:
                 progress(trainer.step, config.steps, latest)
             if time.monotonic() - saved > checkpoint_seconds:
                 trainer.save(checkpoint)
                 saved = time.monotonic()
-    _finish(folder, work, trainer)
+        model = _recalibrated(trainer, validation_set)
+    if first:
+        _finish(folder, work, trainer, model)
+    trainer.fabric.barrier()
     return folder
+
+
+SPLITS = ("train", "validation")
+
+
+def _processes(device: torch.device, config: TrainConfig) -> Fabric:
+    """The processes of the training: one, or those that torchrun has started.
+
+    Raises:
+        UserError: a batch cannot be shared evenly.
+    """
+    from lightning_fabric import Fabric  # slow to import
+
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.batch % (count * config.accumulate):
+        raise UserError(f"a batch of {config.batch} maps cannot be shared by {count} x {config.accumulate} parts.")
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    if count == 1:
+        fabric = Fabric(accelerator=kind, devices=1)
+    else:
+        fabric = Fabric(accelerator=kind, devices=int(os.environ.get("LOCAL_WORLD_SIZE", count)), strategy="ddp",
+                        num_nodes=count // int(os.environ.get("LOCAL_WORLD_SIZE", count)))  # fmt: skip
+    fabric.launch()
+    return fabric
+
+
+def _board(folder: str | Path | None) -> Callable[[dict[str, float]], None]:
+    """What writes the numbers of a validation for TensorBoard; nothing without a folder.
+
+    Raises:
+        UserError: the package is not there.
+    """
+    if folder is None:
+        return lambda numbers: None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("the package tensorboard is not installed; pip install tensorboard.") from error
+    writer = SummaryWriter(str(folder))
+
+    def write(numbers: dict[str, float]) -> None:
+        for name, value in numbers.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(numbers["step"]))
+        writer.flush()
+
+    return write
+
+
+# The model ----------------------------------------------------------------------------------------------------------
 
 
 def _model_config(maps: MapSet, c: TrainConfig) -> ModelConfig:
     """The configuration of the model, with scalings fitted to the training rows."""
-    channels = [*c.targets, *c.inputs]
-    rows = maps.rows("train")
+    _require_rows(maps, c)
+    telescopes = _instruments(maps, c)
+    ln_pixel, beams = math.log(maps.pixel_kpc), math.log1p(max(BEAM[1], _widest(maps, telescopes)))
+    ranges = {"redshift": (maps.redshift, maps.redshift), "ln_pixel_kpc": (ln_pixel, ln_pixel)}
+    if c.noisy:
+        ranges |= {f"beam_{name}": (0.0, beams) for name in c.inputs}
+    planes = (3 if c.noisy else 2) * len(c.inputs)
+    mass = _mass(maps, c, planes, len(ranges)) if c.mass else {}
+    network = dict(
+        in_channels=len(c.targets) + planes, out_channels=len(c.targets),
+        scalar_features=len(ranges) + (len(c.targets) if c.mass else 0), widths=list(c.widths), blocks=c.blocks,
+        dropout=c.dropout,
+    )  # fmt: skip
+    if c.network == "unet":
+        network["patch"] = c.patch
+    return ModelConfig(
+        tuple(c.targets), tuple(c.inputs), _scales(maps, c, mass), {n: maps.units[n] for n in (*c.targets, *c.inputs)},
+        maps.pixels, maps.pixel_kpc, network, c.schedule, ranges, maps.cosmology.as_dict(), _card(maps, c), c.kind,
+        c.network, c.noisy, mass,
+    )
+
+
+def _require_rows(maps: MapSet, c: TrainConfig) -> None:
+    """Check that a set can be trained on.
+
+    Raises:
+        UserError: it cannot.
+    """
     if maps.pixels % c.multiple:
         raise UserError(f"{maps.path} has {maps.pixels} pixels a side; this network needs a multiple of {c.multiple}.")
-    if len(rows) == 0 or len(maps.rows("validation")) == 0:
+    if len(maps.rows("train")) == 0 or len(maps.rows("validation")) == 0:
         raise UserError(f"{maps.path} has no training or no validation rows; it needs more clusters.")
     if not maps.pixel_kpc > 0:
         raise UserError(f"the maps of {maps.path} are as wide as R200c of their clusters, which no observer knows.")
-    ln_pixel = math.log(maps.pixel_kpc)
-    return ModelConfig(
-        tuple(c.targets), tuple(c.inputs), {name: fit(maps.read(name, rows)) for name in channels},
-        {name: maps.units[name] for name in channels}, maps.pixels, maps.pixel_kpc,
-        dict(
-            in_channels=len(c.targets) + 2 * len(c.inputs), out_channels=len(c.targets), scalar_features=2,
-            widths=list(c.widths), blocks=c.blocks, patch=c.patch, dropout=c.dropout,
-        ),
-        c.noise, {"redshift": (maps.redshift, maps.redshift), "ln_pixel_kpc": (ln_pixel, ln_pixel)},
-        maps.cosmology.as_dict(), _card(maps, c),
-    )
+
+
+def _scales(maps: MapSet, c: TrainConfig, mass: dict[str, Any]) -> dict[str, LogScale]:
+    """Scalings of all channels; targets are brought to the mean mass first where masses are predicted apart."""
+    rows, scaling = maps.rows("train"), KINDS[c.kind].scaling
+
+    def reader(name: str, ln_mean: float | None = None) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+        def read(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+            found = maps.read(name, chosen)
+            if ln_mean is None:
+                return found
+            return (found * (np.exp(ln_mean) / aperture_mass(found, maps.pixel_kpc))[:, None, None]).astype(np.float32)
+
+        return read
+
+    means = mass.get("mean", [None] * len(c.targets))
+    scales = {name: fit_rows(reader(name, means[i]), rows, scaling) for i, name in enumerate(c.targets)}
+    return scales | {name: fit_rows(reader(name), rows, scaling, c.noisy) for name in c.inputs}
+
+
+def _mass(maps: MapSet, c: TrainConfig, planes: int, told: int) -> dict[str, Any]:
+    """What a model needs to predict masses apart."""
+    rows = maps.rows("train")
+    chunks = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
+    ln_mass = [np.concatenate([np.log(aperture_mass(maps.read(name, part), maps.pixel_kpc)) for part in chunks])
+               for name in c.targets]  # fmt: skip
+    spread = [max(float(values.std()), 1e-6) for values in ln_mass]
+    network = dict(in_channels=planes, targets=len(c.targets), scalar_features=told, patch=c.patch)
+    return {
+        "network": network, "mean": [float(v.mean()) for v in ln_mass], "std": spread, "width": 1.0,
+        "prior": learnt(np.logaddexp.reduce(ln_mass), np.log(maps.halo["m200m"][rows])),
+    }  # fmt: skip
+
+
+def _instruments(maps: MapSet, c: TrainConfig) -> dict[str, tuple[str, ...]]:
+    """Input -> instruments whose images stand for it.
+
+    Raises:
+        UserError: the set has no such instrument, or no input is what it shows.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name in c.instruments:
+        if name not in maps.instruments:
+            raise UserError(f"{maps.path} has no images of {name!r}; it has {', '.join(maps.instruments) or 'none'}.")
+        shown = str(maps.about(name)["channel"])
+        if shown not in c.inputs:
+            raise UserError(f"{name} shows {shown}, which is not an input of the model.")
+        found[shown] = (*found.get(shown, ()), name)
+    return found
+
+
+def _widest(maps: MapSet, telescopes: dict[str, tuple[str, ...]]) -> float:
+    """Full width at half maximum of the widest beam [pixels]."""
+    names = [name for group in telescopes.values() for name in group]
+    return max((float(maps.about(name)["fwhm_arcsec"]) / pixel_arcsec(maps) for name in names), default=0.0)
+
+
+def _view(maps: MapSet, model: ModelConfig, c: TrainConfig) -> View:
+    return View(
+        model.targets, model.inputs, model.scales, tuple(model.mass.get("mean", ())), model.noisy,
+        _instruments(maps, c), c.clean, c.degrade, c.drop_channel, c.drop_pixels,
+    )  # fmt: skip
+
+
+def _continued(maps: MapSet, c: TrainConfig, start: str | Path) -> ModelConfig:
+    """The configuration of a model that is trained on, for another set.
+
+    Raises:
+        UserError: the set does not fit the model.
+    """
+    model, _ = read_model(start)
+    _require_rows(maps, replace(c, widths=tuple(model.network["widths"]), patch=model.network.get("patch", 1)))
+    missing = {*model.targets, *model.inputs} - set(maps.units)
+    if missing:
+        raise UserError(f"{maps.path} lacks {', '.join(sorted(missing))}, which the model {start} needs.")
+    if maps.pixels != model.pixels or abs(maps.pixel_kpc / model.pixel_kpc - 1) > 1e-6:
+        raise UserError(f"the maps of {maps.path} have other pixels than those of the model {start}.")
+    card = _card(maps, c) | {"started_from": model.training}
+    return replace(model, cosmology=maps.cosmology.as_dict(), training=card)
+
+
+@torch.no_grad()
+def _recalibrated(trainer: Trainer, loader: MapLoader) -> ModelConfig:
+    """The model with the widths of its masses corrected: the factor that makes the validation maps most likely."""
+    model = trainer.model
+    if not model.mass:
+        return model
+    networks = trainer.averaged()
+    if trainer.best:
+        networks.load_state_dict(trainer.best)
+    drawn = [trainer._draw(loader, 64, trainer.config.seed, VALIDATION_MASSES + i)[0] for i in range(4)]
+    parts = [networks.mass(b.condition.to(trainer.device), trainer.told(b).to(trainer.device)) for b in drawn]  # type: ignore[misc]
+    ln_w, m, L = (torch.cat([part[i].cpu() for part in parts]) for i in range(3))
+    u = torch.cat([model.standard_mass(b.ln_mass) for b in drawn])
+    mean = (ln_w.exp()[..., None] * m).sum(1, keepdim=True)
+    widths = np.geomspace(0.5, 3, 61)
+    likely = [float(log_density(u, ln_w, mean + w * (m - mean), w * L).mean()) for w in widths]
+    return replace(model, mass={**model.mass, "width": float(widths[int(np.argmax(likely))])})
+
+
+VALIDATION_MASSES = 1 << 41  # steps from here on are the batches that widths are corrected by
 
 
 def _card(maps: MapSet, c: TrainConfig) -> dict[str, Any]:
@@ -250,21 +308,11 @@ def _card(maps: MapSet, c: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _loader(maps: MapSet, split: str, c: TrainConfig, model: ModelConfig) -> MapLoader:
-    return MapLoader(maps, split, c.targets, c.inputs, model.scales, c.drop_channel, c.drop_pixels)
-
-
-def _new_trainer(c: TrainConfig, model: ModelConfig, device: torch.device, identity: str) -> Trainer:
-    torch.manual_seed(c.seed)
-    denoiser = model.denoiser().to(device)
-    optimizer = torch.optim.Adam(denoiser.parameters(), lr=c.learning_rate, betas=(0.9, 0.99))
-    return Trainer(c, model, denoiser, EMA(denoiser, c.ema), optimizer, device, identity)
-
-
-def _finish(folder: Path, work: Path, trainer: Trainer) -> None:
+def _finish(folder: Path, work: Path, trainer: Trainer, model: ModelConfig) -> None:
     """Write the model with its statistics, then drop the working folder."""
-    files = {"stats.jsonl": (work / "stats.jsonl").read_text(), "training.json": trainer.identity}
-    save_model(folder, trainer.model, trainer.ema.weights, files)
+    stats = work / "stats.jsonl"
+    files = {"stats.jsonl": stats.read_text() if stats.exists() else "", "training.json": trainer.identity}
+    save_model(folder, model, trainer.best or trainer.ema.weights, files)
     shutil.rmtree(work)
 
 
@@ -275,10 +323,10 @@ def _require_same(folder: Path, identity: str) -> Path:
     return folder
 
 
-def _identity(config: TrainConfig, maps: MapSet) -> str:
-    """What a training depends on: its settings and its maps."""
-    return json.dumps({"maps": maps.fingerprint, **asdict(config)}, sort_keys=True)
+def _identity(config: TrainConfig, maps: MapSet, start: str | Path | None) -> str:
+    """What a training depends on: its settings, its maps and where it started."""
+    from zwicky.model import model_id
 
-
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    return json.dumps(
+        {"maps": maps.fingerprint, "start": "" if start is None else model_id(start), **asdict(config)}, sort_keys=True
+    )

@@ -27,6 +27,7 @@ KPC: float = u.kpc.to(u.cm)  # [cm]
 KEV: float = u.keV.to(u.erg)  # [erg]
 T_CMB: float = 2.7255  # [K], Fixsen 2009
 KEV_IN_K: float = KEV / K_B  # temperature of kT = 1 keV [K]
+GYR_KM_S_MPC: float = (u.Mpc / (u.km / u.s)).to(u.Gyr)  # of 1 / H where H = 1 km/s/Mpc [Gyr]
 G_MPC: float = G_CGS * MSUN / MPC * 1e-10  # [Mpc Msun^-1 (km/s)^2]
 
 X_HYDROGEN: float = 0.76  # primordial hydrogen mass fraction used throughout

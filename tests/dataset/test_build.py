@@ -21,6 +21,7 @@ from zwicky.dataset.workers import each
 from zwicky.halos import write_halos
 from zwicky.io import UserError
 from zwicky.observe.instrument import read_instruments
+from zwicky.observe.populations import PopulationTable, write_populations
 from zwicky.observe.render import reach_of_cube
 from zwicky.observe.scene import Scene
 from zwicky.observe.tables import EmissivityTable, write_table
@@ -156,6 +157,37 @@ def test_a_table_of_emissivities_and_a_metallicity_reach_the_maps(pair, tmp_path
         replace(CONFIG, metallicity=-1.0)
     with pytest.raises(UserError, match="table of emissivities none does not exist"):
         replace(CONFIG, emissivity="none")
+
+
+def test_a_table_of_stars_and_a_kernel_reach_the_maps(pair, tmp_path):
+    """Stars where the dark matter is, all of one age: the light of the table; a cubic kernel moves it, not its sum."""
+    snapshot = tmp_path / "snapshot.hdf5"
+    shutil.copy(pair[0], snapshot)
+    with h5py.File(snapshot, "r+") as f:
+        counts = f["Header"].attrs["NumPart_ThisFile"]
+        counts[4] = counts[1]
+        f["Header"].attrs.update(NumPart_ThisFile=counts, NumPart_Total=counts)
+        f.copy("PartType1", "PartType4")
+        f["PartType4/Metallicity"] = np.full(counts[4], 0.02)
+    light = np.full((2, 1), 0.25)
+    table = PopulationTable([6.0, 10.5], [0.02], {"r": light}, "none", "a test", "1", "today")
+    write_populations(table, tmp_path / "stars.hdf5")
+    config = replace(CONFIG, channels=("stars", "light_r"), populations=str(tmp_path / "stars.hdf5"))
+    with pytest.raises(UserError, match="needs ages of stars, which this snapshot lacks"):
+        build_maps([(snapshot, pair[1])], tmp_path / "maps.h5", config)
+    with h5py.File(snapshot, "r+") as f:
+        f["PartType4/StellarFormationTime"] = np.full(counts[4], 0.5)
+    found = {}
+    for kernel in ("wendland", "cubic"):
+        path = build_maps([(snapshot, pair[1])], tmp_path / f"{kernel}.h5", replace(config, kernel=kernel))
+        found[kernel] = {name: open_maps(path).read(name) for name in config.channels}
+        np.testing.assert_allclose(found[kernel]["light_r"], 0.25 * found[kernel]["stars"], rtol=1e-5)
+    sums = [maps["stars"].sum((1, 2), dtype=float) for maps in found.values()]
+    np.testing.assert_allclose(*sums, rtol=1e-3)  # but for what leaves a map at its border
+    one, two = (maps["stars"] for maps in found.values())
+    assert np.abs(one - two).max() > 1e-3 * one.max()
+    with pytest.raises(UserError, match="table of stellar populations none does not exist"):
+        replace(CONFIG, populations="none")
 
 
 GALAXIES = ("galaxies", "members_9.5")

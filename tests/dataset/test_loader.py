@@ -1,9 +1,12 @@
 """Batches: a function of (seed, step), turned by the symmetries of the square, with channels and pixels dropped."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
-from zwicky.dataset.loader import MapLoader, _fields, conditioned, dihedral
+from zwicky.dataset.loader import MapLoader, View, _fields, blurred, conditioned, dihedral
 from zwicky.dataset.normalize import fit
 
 TARGETS, INPUTS = ("gas", "dark_matter"), ("compton_y", "xray")
@@ -15,7 +18,14 @@ def scales(maps):
 
 
 def loader(maps, scales, drop_channel=0.0, drop_pixels=0.0, split="train"):
-    return MapLoader(maps, split, TARGETS, INPUTS, scales, drop_channel, drop_pixels)
+    return MapLoader(maps, split, View(TARGETS, INPUTS, scales, drop_channel=drop_channel, drop_pixels=drop_pixels))
+
+
+def rows_of(data):
+    """All normalised targets and inputs of a split."""
+    x, _ = data.targets(np.arange(len(data)))
+    y = [data.view.scales[c].forward(data._maps(c, np.arange(len(data)))) for c in INPUTS]
+    return x, torch.stack(y, 1)
 
 
 def masks_of(batch):
@@ -55,15 +65,16 @@ def test_targets_and_inputs_are_turned_together(maps, scales):
     """Each pair (x, y) of a batch is one symmetry of one row of the set."""
     data = loader(maps, scales)
     batch, _ = data.batch(12, 0, 0)
-    known = {dihedral(x, e).numpy().tobytes(): (i, e) for i, x in enumerate(data.x) for e in range(8)}
+    x_all, y_all = rows_of(data)
+    known = {dihedral(x, e).numpy().tobytes(): (i, e) for i, x in enumerate(x_all) for e in range(8)}
     for x, condition in zip(batch.x, batch.condition, strict=True):
         row, element = known[x.contiguous().numpy().tobytes()]
-        assert torch.equal(condition[: len(INPUTS)], dihedral(data.y[row], element))
+        assert torch.equal(condition[: len(INPUTS)], dihedral(y_all[row], element))
 
 
 def test_symmetries_are_all_used(maps, scales):
     data = loader(maps, scales)
-    first = {dihedral(x, e).numpy().tobytes(): e for x in data.x for e in range(8)}
+    first = {dihedral(x, e).numpy().tobytes(): e for x in rows_of(data)[0] for e in range(8)}
     batch, _ = data.batch(200, 0, 0)
     assert {first[x.contiguous().numpy().tobytes()] for x in batch.x} == set(range(8))
 
@@ -112,3 +123,51 @@ def test_a_narrow_field_is_a_centred_square(maps, scales):
     assert torch.equal(field, field.flip(2))
     assert torch.equal(rows, columns)
     assert (field.mean((2, 3)) > 0.04).all()
+
+
+def test_a_split_too_large_for_memory_gives_the_same_batches(maps, scales, monkeypatch):
+    one = loader(maps, scales, 0.3, 0.5)
+    monkeypatch.setattr("zwicky.dataset.loader.MEMORY", 0)
+    two = loader(maps, scales, 0.3, 0.5)
+    assert one.held
+    assert not two.held
+    (a, _), (b, _) = one.batch(8, 3, 7), two.batch(8, 3, 7)
+    assert torch.equal(a.x, b.x)
+    assert torch.equal(a.condition, b.condition)
+
+
+def test_targets_are_brought_to_one_mass(maps, scales):
+    mean = (31.0, 33.0)
+    data = MapLoader(maps, "train", View(TARGETS, INPUTS, scales, mass=mean))
+    x, ln_mass = data.targets(np.arange(len(data)))
+    for i, name in enumerate(TARGETS):
+        total = scales[name].inverse(x[:, i].double()).sum((1, 2)) * maps.pixel_kpc**2
+        np.testing.assert_allclose(total.log(), mean[i], atol=1e-4)
+        true = maps.read(name, data.rows).astype(float).sum((1, 2)) * maps.pixel_kpc**2
+        np.testing.assert_allclose(ln_mass[:, i], np.log(true), atol=1e-5)
+
+
+def test_degraded_images_have_the_noise_and_the_beam_that_is_told(maps, scales):
+    signed = {c: replace(s, signed=True) for c, s in scales.items()}
+    view = View(TARGETS, INPUTS, signed, noisy=True, degrade=0.5, drop_channel=0.0, drop_pixels=0.0)
+    data = MapLoader(maps, "train", view)
+    batch, _ = data.batch(400, 0, 0)
+    y, mask, level = batch.condition.split(2, 1)
+    hit = level.amax((2, 3)) > 0
+    assert float(hit.float().mean()) == pytest.approx(0.5, abs=0.06)
+    assert torch.equal(hit, batch.beams > 0)
+    assert (mask == 1).all()
+    assert torch.isfinite(y).all()
+    strong = level[:, 0].mean((1, 2)) > level[hit[:, 0], 0].mean() * 1.5
+    assert (y[strong, 0].std((1, 2)) > 0).all()
+
+
+def test_a_beam_keeps_the_flux_and_has_its_width():
+    point = torch.zeros(2, 64, 64)
+    point[:, 32, 32] = 1
+    image = blurred(point, torch.tensor([4.0, 0.0]))
+    torch.testing.assert_close(image.sum((1, 2)), torch.ones(2))
+    torch.testing.assert_close(image[1], point[1], atol=1e-6, rtol=0)
+    r2 = (torch.arange(64)[:, None] - 32) ** 2 + (torch.arange(64) - 32) ** 2
+    sigma = ((image[0] * r2).sum() / 2) ** 0.5
+    assert float(sigma) * 8**0.5 * np.log(2) ** 0.5 == pytest.approx(4.0, rel=1e-3)

@@ -61,3 +61,27 @@ def test_what_has_no_contrast_cannot_be_normalised(maps):
 def test_a_scale_survives_its_dictionary():
     scale = fit(MAPS)
     assert LogScale(**scale.as_dict()) == scale
+
+
+def test_noise_alone_is_of_order_one_and_a_bright_pixel_keeps_its_value():
+    scale = fit(MAPS, signed=True)
+    noise = 1e4 * scale.floor
+    dark = scale.forward(noise * np.random.default_rng(1).standard_normal(10000), noise)
+    assert dark.std() * scale.std < 0.6
+    assert dark.mean() == pytest.approx(scale.level(noise) - scale.mean / scale.std, abs=0.02)
+    bright = 1e9 * scale.floor
+    assert scale.forward(np.array([bright]), noise) == pytest.approx(scale.forward(np.array([bright])), rel=1e-6)
+    assert scale.level(0.0) == 0
+
+
+def test_signed_scales_are_odd_and_invertible():
+    scale = fit(MAPS, signed=True)
+    x = scale.floor * np.logspace(-6, 12, 40)
+    np.testing.assert_allclose(scale.inverse(scale.forward(x)), x, rtol=1e-9)
+    up, down = (scale.forward(s * x) * scale.std + scale.mean for s in (1, -1))
+    np.testing.assert_allclose(up, -down, rtol=1e-9)
+
+
+def test_unit_scaling_reaches_from_zero_to_one():
+    v = fit(MAPS, "unit").forward(MAPS.astype(float))
+    assert (v.min(), v.max()) == pytest.approx((0, 1), abs=1e-6)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from zwicky.diffusion.denoise import Denoiser, denoising_loss, precondition
+from zwicky.diffusion.denoise import FORMS, Denoiser, denoising_loss, edm
 from zwicky.diffusion.noise import NoiseSchedule, add_noise
-from zwicky.diffusion.sample import SAMPLERS, posterior_mean
+from zwicky.diffusion.sample import SAMPLERS
 
 
 class Constant(nn.Module):
@@ -26,7 +26,7 @@ class Ideal(nn.Module):
 
     def __init__(self, v: float):
         super().__init__()
-        self.v = v
+        self.v, self.coefficients = v, edm
 
     def forward(self, x, sigma, condition, scalars):
         s2 = sigma.view(-1, 1, 1, 1) ** 2
@@ -50,7 +50,7 @@ def test_pure_noise_and_a_zero_network_give_zero():
 @pytest.mark.parametrize("s", [2e-3, 0.1, 1.0, 80.0])
 def test_network_input_and_target_have_unit_variance(s):
     x, z, sigma = randn(4, 2, 64, 64), randn(4, 2, 64, 64, seed=1), torch.full((4,), s)
-    net, c = Constant(), precondition(sigma)
+    net, c = Constant(), edm(sigma)
     noisy = add_noise(x, sigma, z)
     Denoiser(net)(noisy, sigma)
     assert net.x.std().item() == pytest.approx(1, abs=0.02)
@@ -59,13 +59,29 @@ def test_network_input_and_target_have_unit_variance(s):
     torch.testing.assert_close(net.c_noise, torch.full((4,), s).log() / 4)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("s", [2e-3, 0.1, 1.0, 80.0])
-def test_loss_is_the_mean_squared_error_of_the_network(s):
+def test_loss_is_the_mean_squared_error_of_the_network(s, form):
     x, z, sigma = randn(4, 2, 16, 16), randn(4, 2, 16, 16, seed=1), torch.full((4,), s)
-    c = precondition(sigma)
+    c = FORMS[form](sigma)
     target = (x - c.c_skip * add_noise(x, sigma, z)) / c.c_out
-    loss = denoising_loss(Denoiser(Constant(0.3)), x, None, None, sigma, z)
+    loss = denoising_loss(Denoiser(Constant(0.3), form), x, None, None, sigma, z)
     torch.testing.assert_close(loss, ((0.3 - target) ** 2).mean(), rtol=1e-3, atol=0)
+
+
+def test_loss_of_the_score_is_that_of_score_matching():
+    """<|sigma s + z|^2> with the score s = F / sigma, Song et al. 2021, eq. 7 with lambda = sigma^2."""
+    x, z, sigma = randn(4, 2, 16, 16), randn(4, 2, 16, 16, seed=1), torch.full((4,), 0.2)
+    loss = denoising_loss(Denoiser(Constant(0.3), "ve"), x, None, None, sigma, z)
+    torch.testing.assert_close(loss, ((0.3 + z) ** 2).mean(), rtol=1e-4, atol=0)
+
+
+def test_a_regression_sees_neither_the_noisy_map_nor_its_level():
+    net = Constant(0.7)
+    D = Denoiser(net, "regression")(randn(3, 2, 4, 4), torch.tensor([0.1, 1.0, 80.0]))
+    torch.testing.assert_close(D, torch.full_like(D, 0.7))
+    assert not net.x.any()
+    assert not net.c_noise.any()
 
 
 @pytest.mark.parametrize("v", [0.01, 1.0])
@@ -150,4 +166,5 @@ def test_training_finds_a_two_pixel_posterior():
     samples = SAMPLERS["dpm"](denoise, 80 * z, schedule.steps(18), lambda: z).view(-1, 2)
     torch.testing.assert_close(samples.mean(0), mean, atol=0.1, rtol=0)
     torch.testing.assert_close(samples.T.cov(), covariance, atol=0.03, rtol=0.1)
-    torch.testing.assert_close(posterior_mean(denoise, 80 * z, 80.0).mean((0, 1, 2)), mean, atol=0.1, rtol=0)
+    found = SAMPLERS["mean"](denoise, 80 * z, schedule.steps(2), lambda: z)
+    torch.testing.assert_close(found.mean((0, 1, 2)), mean, atol=0.1, rtol=0)

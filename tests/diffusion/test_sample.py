@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from zwicky.diffusion.noise import NoiseSchedule
-from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, exponential_weights, posterior_mean, seeded_noise
+from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, evaluations, exponential_weights, seeded_noise
 
 SCHEDULE = NoiseSchedule()
-EVALUATIONS = {"sde": 64, "dpm": 24, "heun": 63, "euler_maruyama": 100}
+EXACT = [name for name in SAMPLERS if name not in ("mean", "euler_maruyama_open")]
+EVALUATIONS = {"sde": 64, "dpm": 24, "heun": 63, "euler_maruyama": 100, "euler_maruyama_open": 99, "mean": 1}
 
 
 def gaussian_denoiser(mean, variance):
@@ -36,7 +37,7 @@ def draw(name, denoise, shape, n=None, seed=0):
     )
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("s", [0.01, 0.03, 0.1, 0.3, 1.0])
 def test_linear_gaussian_posterior(name, s):
     """Prior N(0.5, 1.5^2), y = x + n with the noise that makes the posterior s wide."""
@@ -58,10 +59,10 @@ def test_number_of_evaluations(name):
         lambda: torch.zeros(1, 1, 1, 1),
         lambda: done.append(1),
     )
-    assert len(done) == EVALUATIONS[name]
+    assert len(done) == EVALUATIONS[name] == evaluations(name, DEFAULT_LEVELS[name])
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", EXACT)
 def test_no_floor_of_sigma_min_is_left(name):
     x = draw(name, gaussian_denoiser(0.3, 0.0), (2, 1, 8, 8))
     torch.testing.assert_close(x, torch.full_like(x, 0.3))
@@ -94,7 +95,20 @@ def cross_power(a, b):
     return (torch.fft.fft2(a) * torch.fft.fft2(b).conj()).real.mean((0, 1))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize(("share", "ratio"), [(1.0, 1.41), (1 / 3, 3.2), (3.0, 1.05)])
+def test_without_the_last_step_a_floor_of_sigma_min_is_left(share, ratio):
+    """sqrt(s^2 + sigma_min^2) / s of a posterior of width s = share sigma_min."""
+    s = share * SCHEDULE.sigma_min
+    x = draw("euler_maruyama_open", gaussian_denoiser(0.0, s**2), (4, 1, 100, 100), n=400)
+    assert x.std().item() / s == pytest.approx(ratio, rel=0.06)
+
+
+def test_the_mean_is_the_mean():
+    x = draw("mean", gaussian_denoiser(0.3, 0.5), (1, 1, 8, 8))
+    torch.testing.assert_close(x, torch.full_like(x, 0.3), atol=0.04, rtol=0)
+
+
+@pytest.mark.parametrize("name", EXACT)
 def test_correlated_field(name):
     """b_mean = r_mean for the posterior mean, b = 1 for its samples, and one evaluation gives that mean."""
     H, N, shape = 32, 0.3, (256, 1, 32, 32)
@@ -105,7 +119,7 @@ def test_correlated_field(name):
     truth = torch.fft.ifft2(torch.fft.fft2(torch.randn(shape, generator=generator)) * P.sqrt()).real
     y = truth + N**0.5 * torch.randn(shape, generator=generator)
     denoise = field_denoiser(P, N, y)
-    mean = posterior_mean(denoise, 80 * torch.randn(shape, generator=generator), 80.0)
+    mean = draw("mean", denoise, shape)
     wiener = torch.fft.ifft2(torch.fft.fft2(y) * P / (P + N)).real
     torch.testing.assert_close(mean, wiener, atol=0.03, rtol=0)
     x = draw(name, denoise, shape)

@@ -48,6 +48,34 @@ def _smooth(rng, shape):
     return field / field.std()
 
 
+@pytest.fixture(scope="session")
+def quadratic():
+    """Numbers (seed, shape) in [0, 1) without a pattern, which any version of any library would make alike."""
+    return _quadratic
+
+
+def _quadratic(seed, shape):
+    i = np.arange(np.prod(shape), dtype=np.int64) + seed * 1000003
+    return ((i * i * 7 + i * 31 + i // 17) % 10007 / 10007).reshape(shape)
+
+
+@pytest.fixture(scope="session")
+def mixed_maps():
+    """A map t, its mean with another n, and n, (24, 24) each, between 1 and 2: maps that other codes have measured."""
+    t, n = (1 + _quadratic(seed, (24, 24)) for seed in (1, 2))
+    return t, 0.5 * (t + n), n
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_png():
+    """Figures of reports are PNG alone: the fonts of a PDF take as long as all else of a report."""
+    from zwicky.evaluate import report
+
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(report, "FORMATS", (".png",))
+        yield
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(20)

@@ -101,3 +101,15 @@ def test_tarp_of_identical_samples_is_calibrated_by_ties(rng):
     truth = rng.standard_normal((3000, 2))
     curve = calibration.tarp(np.repeat(truth[:, None], 5, axis=1), truth, rng)
     assert calibration.max_deviation(curve) < 0.04
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [(1.0, [0.29, 0.36, 0.43, 0.50, 0.56, 0.65, 0.77]), (0.4, [0.28, 0.29, 0.33, 0.39, 0.42, 0.44, 0.47])],
+)
+def test_tarp_by_another_code(rng, quadratic, width, expected):
+    """tarp 0.1.1 gives these with the same reference points, for levels j / S that are j / (S + 1) here."""
+    truth, samples = quadratic(4, (100, 2)), 0.5 + width * (quadratic(3, (100, 8, 2)) - 0.5)
+    levels = np.arange(1, 8) / 9 + 1e-12
+    found = calibration.tarp(samples, truth, rng, levels, reference=quadratic(5, (100, 2)))
+    np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from zwicky.evaluate import figures, report
+from zwicky.evaluate import figures
+from zwicky.evaluate.battery import evaluate_channel
 
 CHANNELS = ("gas", "dark_matter")
 
@@ -24,7 +25,7 @@ def maps(clusters):
 def metrics(clusters):
     truth, samples, m200m = clusters
     n = len(truth)
-    result = report.evaluate_channel(
+    result = evaluate_channel(
         truth, samples, pixel_kpc=200.0, h=0.7, r200m_kpc=np.full(n, 1500.0), r500c_kpc=np.full(n, 700.0),
         m200m=m200m, cluster_ids=np.arange(n), rng=np.random.default_rng(0), n_bootstrap=10,
     )  # fmt: skip

@@ -69,6 +69,45 @@ def test_identical_maps_have_unit_transfer_and_correlation(rng, pooled):
     np.testing.assert_allclose(metrics.correlation(P_ab, P_aa, P_bb, pooled=pooled), 1.0)
 
 
+def test_a_map_has_a_transfer_and_correlation_of_one_with_itself():
+    """To the last bit: the powers are the same numbers, and sqrt(P P) is P for correctly rounded square roots."""
+    a = white(np.random.default_rng(0), 3, 64)
+    P = powers(a, a)[0]
+    np.testing.assert_array_equal(metrics.transfer(P, P), 1.0)
+    np.testing.assert_array_equal(metrics.correlation(P, P, P), 1.0)
+
+
+def test_power_by_another_code(mixed_maps):
+    """powerbox 1.0.0 gives these for the same maps (validation/measures.py)."""
+    t, m, _ = mixed_maps
+    edges = np.array([2.0, 8.0, 16.0, 40.0])
+    expected = {
+        "tt": [0.000337172935, 0.000605708586, 0.00084594476], "mm": [0.00017501599, 0.000305281403, 0.000433610931],
+        "mt": [0.000197316695, 0.000302442345, 0.000431943797],
+    }  # fmt: skip
+    found = {"tt": (t, t), "mm": (m, m), "mt": (m, t)}
+    P = {name: metrics.power_spectra(a, b, PIXEL_MPC, edges, h=H) for name, (a, b) in found.items()}
+    for name, values in expected.items():
+        np.testing.assert_allclose(P[name], values, rtol=1e-6)
+    tt, mm, mt = (np.array(expected[name]) for name in ("tt", "mm", "mt"))
+    np.testing.assert_allclose(metrics.transfer(P["mm"][None], P["tt"][None]), np.sqrt(mm / tt), rtol=1e-6)
+    r = metrics.correlation(P["mt"][None], P["mm"][None], P["tt"][None])
+    np.testing.assert_allclose(r, mt / np.sqrt(mm * tt), rtol=1e-6)
+    k = metrics.radial_bins(24, PIXEL_MPC, edges, h=H)[0]
+    np.testing.assert_allclose(k, [5.503040039257, 12.567951661181, 29.787518288035], rtol=1e-9)
+
+
+def test_profile_by_another_code(mixed_maps):
+    """photutils 3.0.0 gives these for the same map, its pixels cut into 8 x 8 (validation/measures.py)."""
+    found = products.radial_profile(mixed_maps[0], [0.0, 200.0, 550.0, 1100.0], 100.0)
+    np.testing.assert_allclose(found, [1.4373314295756519, 1.5035655155027845, 1.507815031340871], rtol=1e-9)
+
+
+def test_correlation_of_independent_maps_averages_to_nothing_over_bins(rng):
+    P_aa, P_ab, P_bb = powers(white(rng, 40, 64), white(rng, 40, 64))
+    assert abs(metrics.correlation(P_ab, P_aa, P_bb).mean()) < 0.05
+
+
 @pytest.mark.parametrize("pooled", [False, True])
 def test_independent_maps_have_no_correlation(rng, pooled):
     P_aa, P_ab, P_bb = powers(white(rng, 200), white(rng, 200))
@@ -261,3 +300,64 @@ def test_bootstrap_keeps_projections_together(rng):
 def test_bootstrap_of_identical_values_has_no_error(rng):
     replicates = metrics.bootstrap_over_clusters(np.ones((6, 2)), list("aabbcc"), lambda v: v.mean(0), 10, rng)
     np.testing.assert_array_equal(replicates, np.ones((10, 2)))
+
+
+def input_powers(t, images):
+    """P_it (N, I, K), P_ij (N, I, I, K) and P_tt (N, K)."""
+    edges = np.array([2.0, 10.0, 20.0, 45.0])
+
+    def P(a, b):
+        return metrics.power_spectra(a, b, PIXEL_MPC, edges, h=H)
+
+    P_it = np.stack([P(i, t) for i in images], axis=1)
+    return P_it, np.stack([[P(i, j) for j in images] for i in images]).transpose(2, 0, 1, 3), P(t, t)
+
+
+def test_linear_correlation_limits(rng):
+    t, n, other = white(rng, 300), white(rng, 300), white(rng, 300)
+    one = metrics.linear_correlation(*input_powers(t, [1e-5 * t]))
+    np.testing.assert_allclose(one, 1.0)
+    assert metrics.linear_correlation(*input_powers(t, [other])).max() < 0.1
+    noisy = metrics.linear_correlation(*input_powers(t, [3e8 * (t + n)]))
+    np.testing.assert_allclose(noisy, np.sqrt(0.5), atol=0.05)
+    P_it, P_ij, P_tt = input_powers(t, [t + n])
+    np.testing.assert_allclose(
+        metrics.linear_correlation(P_it, P_ij, P_tt), metrics.correlation(P_it[:, 0], P_ij[:, 0, 0], P_tt, pooled=True)
+    )
+
+
+def test_linear_correlation_of_two_images(rng):
+    """Two images of equal noise are as good as one of half the variance; the noise itself takes all of it away."""
+    t, n, other = white(rng, 300), white(rng, 300), white(rng, 300)
+    two = metrics.linear_correlation(*input_powers(t, [t + n, t + other]))
+    np.testing.assert_allclose(two, np.sqrt(1 / 1.5), atol=0.05)
+    np.testing.assert_allclose(metrics.linear_correlation(*input_powers(t, [t + n, n])), 1.0, atol=1e-6)
+    twice = metrics.linear_correlation(*input_powers(t, [t + n, 2 * (t + n)]))  # a singular matrix
+    np.testing.assert_allclose(twice, metrics.linear_correlation(*input_powers(t, [t + n])), atol=1e-6)
+    dark = metrics.linear_correlation(*input_powers(t, [t + n, 0 * n]))
+    np.testing.assert_allclose(dark, metrics.linear_correlation(*input_powers(t, [t + n])), atol=1e-6)
+
+
+def test_terciles_and_means_in_bins():
+    x = np.array([5.0, 1.0, np.nan, 3.0, 2.0, 4.0, 6.0])
+    edges, index = metrics.terciles(x)
+    np.testing.assert_allclose(edges[[0, -1]], [1.0, 6.0])
+    np.testing.assert_array_equal(index, [2, 0, -1, 1, 0, 1, 2])
+    np.testing.assert_allclose(metrics.binned_means(2 * x, index, 3), [3.0, 7.0, 11.0])
+    assert np.isnan(metrics.binned_means(x, index, 4)[3])
+    edges, index = metrics.terciles(np.array([np.nan, np.inf]))
+    assert np.isnan(edges).all()
+    assert (index == -1).all()
+
+
+def test_signal_to_noise_limits(rng):
+    sigma = 0.5 + rng.random((100, 100))
+    noise = sigma * rng.standard_normal((100, 100))
+    assert metrics.signal_to_noise(noise, sigma) < 3 * (2 * 1e4) ** 0.25  # variance of the sum of squares: 2 a pixel
+    assert metrics.signal_to_noise(0 * noise, sigma) == 0.0
+    signal = 2.0 * np.ones((100, 100))
+    expected = np.sqrt(((signal / sigma) ** 2).sum())
+    assert metrics.signal_to_noise(signal + noise, sigma) == pytest.approx(expected, rel=0.02)
+    sigma[0], signal[1] = 0.0, np.nan
+    expected = np.sqrt(((2.0 / sigma[2:]) ** 2).sum())
+    assert metrics.signal_to_noise(signal + noise, sigma) == pytest.approx(expected, rel=0.02)

@@ -13,7 +13,9 @@ from zwicky.evaluate.run import EvaluateConfig, choose_rows, evaluate
 from zwicky.io import UserError
 
 CONFIG = EvaluateConfig(sightlines=3, samples=4, steps=4)
-REPORT = {"metrics.json", "table1.md", "power.png", "profiles.png", "masses.png", "calibration.png"}
+FIGURES = ("convergence", "pixels", "profiles", "masses", "power", "scatter", "regression", "trends", "trends_coverage",
+           "calibration", "shapes")  # fmt: skip
+REPORT = {"metrics.json", "table1.md", "report.html", *(f"{name}.png" for name in FIGURES)}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def test_a_split_without_rows_is_refused(maps):
         choose_rows(empty, "test", 1)
 
 
-def test_the_report_is_whole_and_the_samples_are_gone(report, model, maps):
+def test_the_report_is_whole_and_the_rows_are_gone(report, model, maps):
     assert {p.name for p in report.iterdir()} == REPORT
     assert all(p.stat().st_size > 0 for p in report.iterdir())
     content = json.loads((report / "metrics.json").read_text())
@@ -75,7 +77,7 @@ def test_stopped_and_resumed_gives_the_same_report(report, model_folder, map_fil
 def test_samples_of_another_request_are_not_mixed_in(model_folder, map_file, tmp_path, change):
     with pytest.raises(KeyboardInterrupt):
         evaluate([model_folder], map_file, tmp_path, CONFIG, progress=stop_after(1))
-    with pytest.raises(UserError, match="samples of another evaluation"):
+    with pytest.raises(UserError, match="rows of another evaluation"):
         evaluate([model_folder], map_file, tmp_path, replace(CONFIG, **change))
 
 
@@ -105,11 +107,32 @@ def test_maps_of_another_pixel_size_are_refused(model_folder, map_file, tmp_path
         evaluate([model_folder], other, tmp_path / "r", CONFIG)
 
 
-def test_two_models_have_a_report_each(model_folder, map_file, tmp_path):
-    other = shutil.copytree(model_folder, tmp_path / "other")
-    evaluate([model_folder, other], map_file, tmp_path / "r", replace(CONFIG, sightlines=1, samples=2))
-    assert {p.name for p in (tmp_path / "r").iterdir()} == {model_folder.name, "other"}
-    assert all({p.name for p in folder.iterdir()} == REPORT for folder in (tmp_path / "r").iterdir())
+def test_several_have_a_report_each_and_a_comparison(model_folder, map_file, tmp_path):
+    names = [model_folder, "wiener", "scaling_sz", "scaling_xray@2"]
+    evaluate(names, map_file, tmp_path / "r", replace(CONFIG, sightlines=4, samples=3))
+    folders = {p.name for p in (tmp_path / "r").iterdir() if p.is_dir()}
+    assert folders == {model_folder.name, "wiener", "scaling_sz", "scaling_xray"}
+    assert all({p.name for p in (tmp_path / "r" / name).iterdir()} == REPORT for name in folders)
+    found = json.loads((tmp_path / "r" / "comparison.json").read_text())["channels"]["gas"]
+    assert found["reference"] == model_folder.name
+    assert {name: numbers["mass_crps"]["maps"] for name, numbers in found["models"].items()} == {
+        model_folder.name: 4, "wiener": 4, "scaling_sz": 4, "scaling_xray": 2,
+    }  # fmt: skip
+    assert found["differences"]["scaling_xray"]["mass_crps"]["maps"] == 2
+
+
+def test_a_comparison_resumes(model_folder, map_file, tmp_path):
+    names, config = [model_folder, "wiener"], replace(CONFIG, sightlines=2, samples=3)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(names, map_file, tmp_path / "a", config, progress=stop_after(3))
+    for folder in ("a", "b"):
+        evaluate(names, map_file, tmp_path / folder, config)
+    assert (tmp_path / "a/comparison.json").read_text() == (tmp_path / "b/comparison.json").read_text()
+
+
+def test_no_sightlines_for_a_model_are_refused(model_folder, map_file, tmp_path):
+    with pytest.raises(UserError, match="at least one sightline"):
+        evaluate([model_folder, "wiener@0"], map_file, tmp_path / "r", CONFIG)
 
 
 def test_two_models_of_one_name_are_refused(model_folder, map_file, tmp_path):

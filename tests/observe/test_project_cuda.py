@@ -62,6 +62,15 @@ def test_map_is_that_of_the_cpu(pixels):
 
 
 @needs_cuda
+def test_the_cubic_spline_is_that_of_the_cpu():
+    arguments = (*particles(P=60), 16.0, 16)
+    expected, found = (project(*arguments, device=device, kernel="cubic") for device in ("cpu", "cuda"))
+    for one, two in zip(found, expected, strict=True):
+        assert np.abs(one - two).max() <= 1e-12 * np.abs(two).max()
+    assert np.abs(found[0] - project(*arguments)[0]).max() > 1e-3 * found[0].max()
+
+
+@needs_cuda
 def test_large_kernels_are_those_of_the_cpu():
     """Of every level up to the coarsest, which covers the map many times."""
     positions, _, weights = particles(P=8, pixels=24)
@@ -114,7 +123,7 @@ def test_maps_of_a_cube_take_a_device(mesh, monkeypatch):
     matter = Species(positions, None, weights[:, 0], H)
     cube = render.Cube(16.0, None, Scene(1.0, Cosmology(), 0.0), matter, None, None)
     used = []
-    monkeypatch.setattr(render, "project", lambda *a: used.append(a[-1]) or project(*a))
+    monkeypatch.setattr(render, "project", lambda *a: used.append(a[5]) or project(*a))
     expected, found = (
         render.render(cube, ("dark_matter",), None, 16, 1.0, mesh, device)["dark_matter"] for device in ("cpu", "cuda")
     )

@@ -88,7 +88,7 @@ def build_maps(
         UserError: a file cannot be used, no halo is massive enough, no cluster could be observed, or the parts of an
             interrupted build with other settings are in the way.
     """
-    _ = config.table  # what is wrong with it is said before anything is read
+    _ = config.table, config.stars  # what is wrong with them is said before anything is read
     catalogues = [read_halos(halos) for _, halos in pairs]
     headers = [_header(snapshot, halos) for (snapshot, _), halos in zip(pairs, catalogues, strict=True)]
     attributes = _attributes(headers, config)
@@ -218,7 +218,7 @@ def _view(
 ) -> tuple[dict[str, NDArray], dict[str, Exposure]]:
     """Maps and images from one side; the sky is the same for all instruments, noise depends on their names."""
     telescopes, pixels = instruments(config.instruments), config.pixels
-    wide = render(cube, config.mapped, rotation, pixels + 2 * margin, pixel_kpc, config.mesh)
+    wide = render(cube, config.mapped, rotation, pixels + 2 * margin, pixel_kpc, config.mesh, kernel=config.kernel)
     exposures = {}
     if telescopes:
         pixel_arcsec = pixel_kpc * cube.scene.arcsec_per_kpc
@@ -284,8 +284,9 @@ def _parts_folder(
     """
     telescopes = {name: asdict(telescope) for name, telescope in instruments(config.instruments).items()}
     digest = hashlib.sha256(json.dumps([attributes, telescopes], sort_keys=True).encode())
-    if config.emissivity:
-        digest.update(Path(config.emissivity).read_bytes())
+    for name in (config.emissivity, config.populations):
+        if name:
+            digest.update(Path(name).read_bytes())
     for (snapshot, _), halos in zip(pairs, catalogues, strict=True):
         digest.update(f"{Path(snapshot).resolve()} {_age(Path(snapshot))}".encode())
         for name in halos.colnames:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zwicky.dataset.store import MapSet, failed_clusters
 from zwicky.observe.sightlines import SPLITS
 
-BATCH = 64  # rows held in memory at a time
+BATCH = 1 << 20  # pixels held in memory at a time
 BIN_DEX = 0.1
 
 
@@ -72,8 +72,8 @@ def _masses(maps: MapSet) -> Iterable[tuple[str, ...]]:
 def _channels(maps: MapSet) -> Iterable[tuple[str, ...]]:
     for name, unit in maps.units.items():
         least, largest, total, medians, empty = np.inf, -np.inf, 0.0, [], 0
-        for start in range(0, len(maps), BATCH):
-            data = maps.read(name, slice(start, start + BATCH))
+        for rows in _batches(maps):
+            data = maps.read(name, rows)
             least, largest = min(least, data.min()), max(largest, data.max())
             total, empty = total + data.sum(dtype=float), empty + int((data <= 0).sum())
             medians += [float(np.median(image)) for image in data]
@@ -85,13 +85,19 @@ def _channels(maps: MapSet) -> Iterable[tuple[str, ...]]:
 def _images(maps: MapSet) -> Iterable[tuple[str, ...]]:
     for name in maps.instruments:
         about, noise, known = maps.about(name), [], []
-        for start in range(0, len(maps), BATCH):
-            seen = maps.exposure(name, slice(start, start + BATCH))
+        for rows in _batches(maps):
+            seen = maps.exposure(name, rows)
             noise.append(float(np.median(seen.noise)))
             known.append(float(seen.mask.mean()))
         source = json.loads(str(about["instrument"]))["source"]
         numbers = f"{float(str(about['fwhm_arcsec'])):g}", f"{np.median(noise):.3g}", f"{100 * np.mean(known):.1f}%"
         yield name, str(about["channel"]), str(about["unit"]) or "none", *numbers, source
+
+
+def _batches(maps: MapSet) -> Iterable[slice]:
+    """Rows, as many at a time as hold BATCH pixels, or one."""
+    count = max(1, BATCH // maps.pixels**2)
+    return (slice(start, start + count) for start in range(0, len(maps), count))
 
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from zwicky.io import UserError, require_file
 from zwicky.observe.channels import known_channels
 from zwicky.observe.instrument import instruments
+from zwicky.observe.populations import PopulationTable, read_populations
+from zwicky.observe.project import KERNELS
 from zwicky.observe.scene import Scene
 from zwicky.observe.sightlines import (
     SPLITS,
@@ -46,6 +48,8 @@ class ObserveConfig:
         hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
         emissivity: file of a table with lines and metals for X-ray bands; empty for free-free emission alone.
         metallicity: of gas whose own is not known, in the solar unit of the table.
+        kernel: of the particles, `wendland` or `cubic`.
+        populations: file of a table of the light of stars by age and metals; empty for that of old stars.
         mesh: see a mesh of cells in place of the particles, as Hsu et al. 2025; X-rays then come out too low.
         min_mass: least M200m [Msun].
         per_bin: sightlines per 0.1 dex of M200m. cap: most sightlines of one cluster.
@@ -80,18 +84,24 @@ class ObserveConfig:
     emissivity: str = ""
     metallicity: float = 0.3
     mesh: bool = False
+    populations: str = ""
+    kernel: str = "wendland"
 
     def __post_init__(self) -> None:
         known_channels(self.channels)
         instruments(self.instruments)
-        if self.pixels < 8 or not self.pixel_kpc > 0 or self.min_mass < 0 or self.per_bin < 1 or self.cap < 1:
-            raise ValueError("need pixels >= 8, pixel_kpc > 0, min_mass >= 0, per_bin >= 1 and cap >= 1.")
+        if self.pixels < 8 or not 0 < self.pixel_kpc < np.inf or self.min_mass < 0 or self.per_bin < 1 or self.cap < 1:
+            raise ValueError("need pixels >= 8, a finite pixel_kpc > 0, min_mass >= 0, per_bin >= 1 and cap >= 1.")
         if not (self.depth_kpc >= 0 and self.redshift < 20 and 0 <= self.hydrogen_column < 1e25):
             raise ValueError("need depth_kpc >= 0, redshift < 20 and a hydrogen_column that is not negative.")
         if not 0 <= self.metallicity < 100:
             raise ValueError(f"need a metallicity from 0 to 100 Zsun, not {self.metallicity:g}.")
         if self.emissivity:
             require_file(self.emissivity, "the table of emissivities")
+        if self.populations:
+            require_file(self.populations, "the table of stellar populations")
+        if self.kernel not in KERNELS or (self.mesh and self.kernel != "wendland"):
+            raise ValueError(f"the kernel must be one of {', '.join(KERNELS)}, and wendland for a mesh.")
         if self.hold_out not in ("cluster", "simulation"):
             raise ValueError(f"hold_out must be cluster or simulation, not {self.hold_out!r}.")
         if not self.channels or self.seed < 0 or not np.isfinite(self.min_mass) or self.pixels > 4096:
@@ -120,10 +130,19 @@ class ObserveConfig:
         """
         return _table(self.emissivity) if self.emissivity else None
 
+    @property
+    def stars(self) -> PopulationTable | None:
+        """The table of stellar populations, read once.
+
+        Raises:
+            UserError: the file is not one.
+        """
+        return _populations(self.populations) if self.populations else None
+
     def scene(self, header: Particles) -> Scene:
         """The circumstances in which the clusters of this snapshot are seen."""
         redshift = None if self.redshift < 0 else self.redshift
-        return Scene.of(header, redshift, self.hydrogen_column, self.table, self.metallicity)
+        return Scene.of(header, redshift, self.hydrogen_column, self.table, self.metallicity, self.stars)
 
     def pixel_in(self, header: Particles, r200c_mpc: float = np.nan) -> float:
         """Side of a pixel, proper [kpc], for a cluster of this R200c, proper [Mpc].
@@ -164,6 +183,11 @@ class ObserveConfig:
 @functools.lru_cache(maxsize=2)
 def _table(path: str) -> EmissivityTable:
     return read_table(path)
+
+
+@functools.lru_cache(maxsize=1)
+def _populations(path: str) -> PopulationTable:
+    return read_populations(path)
 
 
 @dataclass(frozen=True)

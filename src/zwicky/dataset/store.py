@@ -137,15 +137,16 @@ class MapWriter:
         self.next += 1
 
     def copy(self, other: h5py.File) -> None:
-        """Write all rows of a file of the same layout."""
-        rows = slice(self.next, self.next + len(other["rotation"]))
+        """Write all rows of a file of the same layout, one at a time."""
+        count = len(other["rotation"])
 
         def write(name: str, data: h5py.Dataset | h5py.Group) -> None:
             if isinstance(data, h5py.Dataset):
-                self.file[name][rows] = data[()]
+                for row in range(count):
+                    self.file[name][self.next + row] = data[row]
 
         other.visititems(write)
-        self.next = rows.stop
+        self.next += count
 
     def finish(self, columns: dict[str, NDArray], halo: dict[str, NDArray], attributes: dict[str, Any]) -> None:
         """Write the columns; every row must have been written."""

@@ -2,20 +2,26 @@
 
 A network F is wrapped so that its input and its target have unit variance at every noise level:
 
-    D(x_sigma; sigma, c) = c_skip x_sigma + c_out F(c_in x_sigma; c_noise, c),
-    c_skip = 1 / (1 + sigma^2),      c_out = sigma / sqrt(1 + sigma^2),
-    c_in = 1 / sqrt(1 + sigma^2),    c_noise = ln(sigma) / 4.
+    D(x_sigma; sigma, c) = c_skip x_sigma + c_out F(c_in x_sigma; c_noise, c),       c_noise = ln(sigma) / 4
 
-These are the EDM coefficients for sigma_data = 1: maps are standardised before they come here. The loss
+| form | c_skip | c_out | c_in | |
+|---|---|---|---|---|
+| edm | 1 / (1 + sigma^2) | sigma / sqrt(1 + sigma^2) | 1 / sqrt(1 + sigma^2) | for maps of unit variance |
+| ve | 1 | sigma | 1 | Song et al.: F = sigma times the score; for maps in [0, 1] and sigma < 1 |
+| regression | 0 | 1 | 0 | no diffusion: F is the posterior mean itself |
 
-    L = < lambda(sigma) (D(x + sigma z; sigma, c) - x)^2 >,      lambda = (1 + sigma^2) / sigma^2 = 1 / c_out^2
+The loss
 
-is the mean squared error of F itself. It is least where D is the posterior mean E[x | x_sigma, c], and a network that
-returns zero scores 1 at every sigma on white unit-variance data.
+    L = < (D(x + sigma z; sigma, c) - x)^2 / c_out^2 >
 
-Reference: Karras et al. 2022 (EDM), arXiv 2206.00364, Table 1, eqs. 7 and 8.
+is the mean squared error of F itself, for `ve` the denoising score matching < |sigma s + z|^2 >. It is least where D is
+the posterior mean E[x | x_sigma, c], and a network that returns zero scores 1 at every sigma on white data of unit
+variance.
+
+References: Karras et al. 2022 (EDM), arXiv 2206.00364, Table 1, eqs. 7 and 8; Song et al. 2021, arXiv 2011.13456.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, final
 
 import torch
@@ -25,7 +31,7 @@ from zwicky.diffusion.noise import add_noise
 
 
 class Preconditioning(NamedTuple):
-    """The four EDM coefficients of one batch: c_skip, c_out, c_in (B, 1, 1, 1) and c_noise (B,)."""
+    """The four coefficients of one batch: c_skip, c_out, c_in (B, 1, 1, 1) and c_noise (B,)."""
 
     c_skip: Tensor
     c_out: Tensor
@@ -33,11 +39,27 @@ class Preconditioning(NamedTuple):
     c_noise: Tensor
 
 
-def precondition(sigma: Tensor) -> Preconditioning:
+def edm(sigma: Tensor) -> Preconditioning:
     """Return the EDM coefficients at the levels sigma (B,), for data of unit variance (EDM Table 1)."""
     s = sigma.float().view(-1, 1, 1, 1)
     c_in = torch.rsqrt(1 + s**2)
     return Preconditioning(c_skip=c_in**2, c_out=s * c_in, c_in=c_in, c_noise=sigma.float().log() / 4)
+
+
+def ve(sigma: Tensor) -> Preconditioning:
+    """Return the coefficients of the variance-exploding score at the levels sigma (B,)."""
+    s = sigma.float().view(-1, 1, 1, 1)
+    one = torch.ones_like(s)
+    return Preconditioning(c_skip=one, c_out=s, c_in=one, c_noise=sigma.float().log() / 4)
+
+
+def regression(sigma: Tensor) -> Preconditioning:
+    """Return the coefficients of a network that sees neither x_sigma nor sigma (B,)."""
+    zero = torch.zeros_like(sigma.float().view(-1, 1, 1, 1))
+    return Preconditioning(c_skip=zero, c_out=zero + 1, c_in=zero, c_noise=torch.zeros_like(sigma.float()))
+
+
+FORMS: dict[str, Callable[[Tensor], Preconditioning]] = {"edm": edm, "ve": ve, "regression": regression}
 
 
 @final
@@ -47,11 +69,13 @@ class Denoiser(nn.Module):
     Args:
         net: the network F, called as net(x, c_noise, condition, scalars) -> (B, C, H, W), with x (B, C, H, W),
             c_noise (B,), condition (B, K, H, W) or None, scalars (B, Q) or None.
+        form: a name of FORMS.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, form: str = "edm") -> None:
         super().__init__()
         self.net = net
+        self.coefficients = FORMS[form]
 
     def forward(
         self, x: Tensor, sigma: Tensor, condition: Tensor | None = None, scalars: Tensor | None = None
@@ -65,13 +89,13 @@ class Denoiser(nn.Module):
             scalars: redshift and other numbers, (B, Q).
         """
         x = x.float()
-        c = precondition(sigma)
+        c = self.coefficients(sigma)
         F = self.net(c.c_in * x, c.c_noise, condition, scalars).float()
         return c.c_skip * x + c.c_out * F
 
 
 def denoising_loss(
-    denoiser: nn.Module,
+    denoiser: Denoiser,
     x: Tensor,
     condition: Tensor | None,
     scalars: Tensor | None,
@@ -81,7 +105,7 @@ def denoising_loss(
     """Return the weighted squared error of the denoised maps, averaged over all values: a scalar (EDM eq. 8).
 
     Args:
-        denoiser: a Denoiser, or anything called like one.
+        denoiser: the denoiser, or anything with its `coefficients` that is called like one.
         x: noise-free standardised maps, (B, C, H, W).
         condition: observed maps and masks, (B, K, H, W).
         scalars: redshift and other numbers, (B, Q).
@@ -89,5 +113,4 @@ def denoising_loss(
         noise: white noise z of unit variance, (B, C, H, W).
     """
     D = denoiser(add_noise(x, sigma, noise), sigma, condition, scalars)
-    weight = 1 + sigma.float().view(-1, 1, 1, 1) ** -2
-    return (weight * (D - x.float()) ** 2).mean()
+    return (((D - x.float()) / denoiser.coefficients(sigma).c_out) ** 2).mean()

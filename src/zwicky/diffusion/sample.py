@@ -31,9 +31,12 @@ its second-order multistep form is 1% too wide at 64 and 4% at 32. So neither is
 | dpm | n | 24 |
 | heun | 2 n - 1 | 32 |
 | euler_maruyama | n | 100 |
+| euler_maruyama_open | n - 1 | 100 |
+| mean | 1 | any |
 
-All end with D at the last level, sigma_min. Without that step no sample is narrower than sigma_min; with it, a Gaussian
-posterior of width v comes out as v / sqrt(1 + sigma_min^2 / v^2), 2% narrow at v = 5 sigma_min.
+All but the last two end with D at the last level, sigma_min. `mean` returns no sample but the mean of all of them.
+Without that step no sample is narrower than sigma_min; with it, a Gaussian posterior of width v comes out as
+v / sqrt(1 + sigma_min^2 / v^2), 2% narrow at v = 5 sigma_min.
 
 References: Karras et al. 2022 (EDM), arXiv 2206.00364, Algorithm 1; Lu et al. 2022 (DPM-Solver++), arXiv 2211.01095;
 Gonzalez et al. 2023 (SEEDS, exponential SDE integrators), arXiv 2305.14267.
@@ -134,20 +137,42 @@ def _euler_maruyama(
     return _evaluate(denoise, x, levels[-1], progress)
 
 
+def _euler_maruyama_open(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, progress: Progress | None = None
+) -> Tensor:
+    """Return the same without noise in the last step and without the denoising at sigma_min, as published codes do."""
+    levels = sigmas.tolist()
+    for t, s in pairwise(levels):
+        h = math.log(t / s)
+        x = x + 2 * h * (_evaluate(denoise, x, t, progress) - x)
+        if s > levels[-1]:
+            x = x + t * math.sqrt(2 * h) * noise()
+    return x
+
+
+def _mean(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, progress: Progress | None = None) -> Tensor:
+    """Return the posterior mean from one evaluation at sigma_max, where x = sigma_max z tells nothing."""
+    return _evaluate(denoise, x, float(sigmas[0]), progress)
+
+
 SAMPLERS: dict[str, Sampler] = {
     "sde": _sde,
     "dpm": _dpm,
     "heun": _heun,
     "euler_maruyama": _euler_maruyama,
+    "euler_maruyama_open": _euler_maruyama_open,
+    "mean": _mean,
 }
 
-DEFAULT_LEVELS: dict[str, int] = {"sde": 64, "dpm": 24, "heun": 32, "euler_maruyama": 100}
-"""Number of noise levels n at which each sampler is within 2% of an exact Gaussian posterior."""
+DEFAULT_LEVELS: dict[str, int] = {
+    "sde": 64, "dpm": 24, "heun": 32, "euler_maruyama": 100, "euler_maruyama_open": 100, "mean": 2,
+}  # fmt: skip
+"""Number of noise levels n at which each sampler is within 2% of an exact Gaussian posterior, if it ever is."""
 
 
-def posterior_mean(denoise: Denoise, x: Tensor, sigma_max: float) -> Tensor:
-    """Return the posterior mean, like x, from one evaluation D(x; sigma_max), where x = sigma_max z tells nothing."""
-    return _evaluate(denoise, x, sigma_max, None)
+def evaluations(sampler: str, levels: int) -> int:
+    """How often a sampler evaluates the network for a number of noise levels."""
+    return {"heun": 2 * levels - 1, "euler_maruyama_open": levels - 1, "mean": 1}.get(sampler, levels)
 
 
 def seeded_noise(shape: Sequence[int], seed: int, indices: Sequence[int], device: torch.device | str = "cpu") -> Noise:

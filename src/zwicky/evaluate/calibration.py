@@ -80,19 +80,26 @@ def rank_chi2(counts: Array) -> tuple[float, float]:
     return chi2, float(stats.chi2.sf(chi2, len(counts) - 1))
 
 
-def tarp(samples: Array, truth: Array, rng: np.random.Generator, levels: ArrayLike = LEVELS) -> Array:
+def tarp(
+    samples: Array,
+    truth: Array,
+    rng: np.random.Generator,
+    levels: ArrayLike = LEVELS,
+    reference: Array | None = None,
+) -> Array:
     """Expected coverage of regions around random points, at each level, (L,); the level itself if calibrated.
 
     Axes are scaled to the range of the truths, and reference points are uniform in that box.
 
     Args:
         samples: (N, S, D). truth: (N, D).
+        reference: (N, D) points to use instead, in units of the box.
 
     Reference: Lemos et al. 2023, arXiv:2302.03026, algorithm 2.
     """
     low, width = truth.min(0), np.ptp(truth, axis=0)
     width = np.where(width > 0, width, 1.0)
-    reference = rng.random(truth.shape)
+    reference = rng.random(truth.shape) if reference is None else reference
     distance = np.linalg.norm((samples - low) / width - reference[:, None], axis=-1)
     distance_true = np.linalg.norm((truth - low) / width - reference, axis=-1)
     f = np.sort(pit(distance, distance_true, rng))

@@ -149,6 +149,21 @@ def correlation(P_mt: Array, P_mm: Array, P_tt: Array, *, pooled: bool = False) 
     return nan_mean(ratio(P_mt, np.sqrt(np.maximum(P_mm, 0.0) * P_tt)))
 
 
+def linear_correlation(P_it: Array, P_ij: Array, P_tt: Array) -> Array:
+    """Correlation with the truth of the best linear combination of several images at each k, (K,).
+
+    r^2(k) = P_it^T P_ij^-1 P_it / P_tt of the powers pooled over maps: what a Wiener filter of the images would reach.
+
+    Args:
+        P_it: (N, I, K). P_ij: (N, I, I, K). P_tt: (N, K).
+    """
+    P_it, P_ij, P_tt = P_it.mean(0).T, np.moveaxis(P_ij.mean(0), -1, 0), P_tt.mean(0)
+    size = np.sqrt(np.maximum(np.einsum("kii->ki", P_ij), np.finfo(float).tiny))
+    P_it, P_ij = P_it / size, P_ij / (size[:, :, None] * size[:, None, :])  # images have units of their own
+    explained = np.einsum("ki,kij,kj->k", P_it, np.linalg.pinv(P_ij, rcond=1e-10, hermitian=True), P_it)
+    return np.sqrt(np.maximum(ratio(explained, P_tt), 0.0))
+
+
 def _pool(pooled: bool, *powers: Array) -> tuple[Array, ...]:
     return tuple(p.mean(0, keepdims=True) for p in powers) if pooled else powers
 
@@ -240,6 +255,24 @@ def mass_slopes(mass_true: Array, mass_pred: Array) -> tuple[float, float]:
     return float(forward), float(backward)
 
 
+def terciles(x: Array, bins: int = 3) -> tuple[Array, Array]:
+    """Edges (bins + 1,) of bins with equally many finite values of x (N,), and the bin of each value, -1 for NaN."""
+    finite = np.isfinite(x)
+    if not finite.any():
+        return np.full(bins + 1, np.nan), np.full(x.shape, -1)
+    edges = np.quantile(x[finite], np.linspace(0.0, 1.0, bins + 1))
+    return edges, np.where(finite, np.digitize(x, edges[1:-1]), -1)
+
+
+def binned_means(y: Array, index: Array, bins: int) -> Array:
+    """Mean of y (N, ...) over the rows of each bin, (bins, ...); NaN for an empty bin.
+
+    Args:
+        index: (N,) the bin of each row; others than 0 to bins - 1 belong to none.
+    """
+    return np.stack([nan_mean(y[index == b]) for b in range(bins)])
+
+
 # Profiles -----------------------------------------------------------------------------------------------------------
 
 
@@ -280,6 +313,18 @@ def crps(samples: Array, t: Array) -> Array:
         return error
     order = (2.0 * np.arange(S) - S + 1.0).reshape(1, S, *([1] * (t.ndim - 1)))
     return error - (order * np.sort(samples, axis=1)).sum(1) / (S * (S - 1))
+
+
+def signal_to_noise(image: Array, noise: Array) -> float:
+    """Total signal-to-noise ratio of an image with noise: sqrt(sum (d / sigma)^2 - pixels), zero if that is negative.
+
+    Args:
+        image: d, signal and noise. noise: standard deviation sigma of each pixel; those where it is not positive or not
+            finite are left out.
+    """
+    good = np.isfinite(image) & np.isfinite(noise) & (noise > 0)
+    excess = float(((image[good] / noise[good]) ** 2 - 1.0).sum())
+    return float(np.sqrt(max(excess, 0.0)))
 
 
 # Errors of the measures ---------------------------------------------------------------------------------------------

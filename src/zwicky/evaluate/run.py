@@ -1,7 +1,8 @@
 """`zwicky evaluate`: sample the posterior of held-out sightlines and write the report.
 
-Samples of one sightline are kept in a file of their own while the evaluation runs, so that it resumes where it stopped;
-they are removed when the report is there.
+The samples of one sightline are reduced to a row of small numbers in a file of its own, so that an evaluation resumes
+where it stopped and needs the memory of one sightline only; the rows are removed when all reports are there. Several
+models are judged on the same sightlines and compared (`compare`).
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zwicky.dataset.store import MapSet, open_maps
 from zwicky.diffusion.sample import SAMPLERS
-from zwicky.evaluate.report import evaluate_channel, figure_arrays, write_report
-from zwicky.io import UserError, atomic_path, require_writable
+from zwicky.evaluate.battery import summarise
+from zwicky.evaluate.compare import compare
+from zwicky.evaluate.contest import Contestant, contestants
+from zwicky.evaluate.report import figure_arrays, write_report
+from zwicky.evaluate.rows import MapGrid, Row, map_row
+from zwicky.io import UserError, atomic_path, require_writable, write_json
 from zwicky.observe.sightlines import SPLITS
-from zwicky.products import SURFACE_DENSITY
-from zwicky.reconstruct import Model, load_model
 from zwicky.version import __version__
 
 
@@ -31,20 +35,20 @@ class EvaluateConfig:
 
     Args:
         split: which clusters. sightlines: how many, spread evenly over the clusters; samples: of each.
-        sampler, steps: see `Model.sample`; steps of 0 is the sampler's default. seed: of the samples.
+        sampler, steps: see `Model.sample`; "" and 0 are the defaults of the model. seed: of the samples.
     """
 
     split: str = "test"
     sightlines: int = 64
     samples: int = 50
-    sampler: str = "dpm"
+    sampler: str = ""
     steps: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {self.split!r}.")
-        if self.sampler not in SAMPLERS:
+        if self.sampler and self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}.")
         if self.seed < 0:
             raise ValueError("the seed must not be negative.")
@@ -60,31 +64,76 @@ def evaluate(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write the report of each model into `folder` (of several, into `folder`/<model>); return `folder`.
+    """Write the report of each model into `folder`; of several, into `folder`/<model>, and their comparison.
 
     Args:
+        models: folders, shipped names or baselines, each with @N to be judged on N sightlines only; the first is the
+            one that the others are compared with.
         progress: called as progress(sightlines done, sightlines in all).
 
     Raises:
-        UserError: a model or the map set cannot be used together.
+        UserError: a model and the map set cannot be used together, or the folder holds another evaluation.
     """
     folder, map_set = Path(folder), open_maps(maps)
-    rows = choose_rows(map_set, config.split, config.sightlines)
-    names = [Path(m).name for m in models]
-    if len(set(names)) != len(names):
-        raise UserError("the models to compare must have different names.")
-    loaded = [load_model(path, device) for path in models]
-    for model in loaded:
-        _require_fit(model, map_set)
-    for i, (model, name) in enumerate(zip(loaded, names, strict=True)):
-        target = folder if len(models) == 1 else folder / name
-
-        def tell(done: int, i: int = i) -> None:
+    judged = contestants(models, map_set, config.sampler, config.steps, device)
+    tasks = [_task(c, map_set, folder if len(judged) == 1 else folder / c.name, config) for c in judged]
+    whole = all(task.reported for task in tasks) and (len(tasks) == 1 or (folder / "comparison.json").exists())
+    done, total = 0, sum(len(task.rows) for task in tasks)
+    for task in () if whole else tasks:
+        _require_same(require_writable(task.work) / "request.json", task.request)
+        for row in task.rows:
+            _keep_row(task, map_set, int(row), config)
+            done += 1
             if progress:
-                progress(i * len(rows) + done, len(models) * len(rows))
-
-        _evaluate_one(model, map_set, rows, target, config, tell)
+                progress(done, total)
+        if not task.reported:
+            _write_report(task, map_set, config)
+    if not whole and len(tasks) > 1:
+        _write_comparison(tasks, map_set, folder, config)
+    for task in tasks:
+        shutil.rmtree(task.work, ignore_errors=True)
     return folder
+
+
+@dataclass(frozen=True)
+class Task:
+    """A contestant, the rows of maps that it is judged on, the folder of its report and what the report depends on."""
+
+    contestant: Contestant
+    rows: NDArray[np.int64]
+    folder: Path
+    request: dict[str, Any]
+
+    @property
+    def work(self) -> Path:
+        """Folder of the numbers of each row."""
+        return self.folder / "rows"
+
+    @property
+    def reported(self) -> bool:
+        """Whether the report is there.
+
+        Raises:
+            UserError: there is the report of another request.
+        """
+        report = self.folder / "metrics.json"
+        if not report.exists():
+            return False
+        if json.loads(report.read_text()).get("meta", {}).get("request") != self.request:
+            raise UserError(f"{self.folder} holds the report of another evaluation; choose another folder.")
+        return True
+
+    def read(self, row: int, channel: str) -> Row:
+        """The numbers of one row and channel."""
+        with np.load(self.work / f"{row}.npz") as file:
+            return {key.split("/")[1]: file[key] for key in file.files if key.split("/")[0] == channel}
+
+
+def _task(c: Contestant, maps: MapSet, folder: Path, config: EvaluateConfig) -> Task:
+    rows = choose_rows(maps, config.split, min(config.sightlines, c.most or config.sightlines))
+    settings = {**asdict(config), "sightlines": len(rows)}
+    request = {"model_id": c.id, "maps": maps.fingerprint, "version": __version__, **settings}
+    return Task(c, rows, folder, request)
 
 
 def choose_rows(maps: MapSet, split: str, count: int) -> NDArray[np.int64]:
@@ -96,86 +145,59 @@ def choose_rows(maps: MapSet, split: str, count: int) -> NDArray[np.int64]:
     return np.sort(rows[np.argsort(turn, kind="stable")][:count])
 
 
-def _evaluate_one(
-    model: Model,
-    maps: MapSet,
-    rows: NDArray[np.int64],
-    folder: Path,
-    config: EvaluateConfig,
-    tell: Callable[[int], None],
-) -> None:
-    request = {"model_id": model.id, "maps": maps.fingerprint, "version": __version__, **asdict(config)}
-    if _is_done(folder / "metrics.json", request):
-        shutil.rmtree(folder / "samples", ignore_errors=True)
-        return tell(len(rows))
-    work = require_writable(folder / "samples")
-    _require_same(work / "request.json", request)
-    for i, row in enumerate(rows):
-        file = work / f"{row}.npy"
-        if not file.exists():
-            samples = _sample_row(model, maps, int(row), config)
-            with atomic_path(file) as part, open(part, "wb") as f:
-                np.save(f, samples)
-        tell(i + 1)
-    channels, arrays = {}, {}
-    for c, name in enumerate(model.config.targets):
-        if model.config.units[name] != SURFACE_DENSITY:
-            continue
-        samples = np.stack([np.load(work / f"{row}.npy", mmap_mode="r")[:, c] for row in rows])
-        truth = maps.read(name, rows)
-        channels[name] = evaluate_channel(
-            truth, samples, pixel_kpc=maps.pixel_kpc, h=maps.cosmology.h, r200m_kpc=maps.halo["r200m"][rows],
-            r500c_kpc=maps.halo["r500c"][rows], m200m=maps.halo["m200m"][rows], cluster_ids=maps.cluster[rows],
-            rng=np.random.default_rng(config.seed), redshift=maps.redshift,
-        )
-        arrays[name] = figure_arrays(truth, samples, pixel_kpc=maps.pixel_kpc)
-    write_report(folder, channels, arrays, {"model": model.name, "request": request, "rows": rows})
-    shutil.rmtree(work)
+def _keep_row(task: Task, maps: MapSet, row: int, config: EvaluateConfig) -> None:
+    """The numbers of one row of maps in a file, under "<channel>/<name>"; a row that is there is left alone."""
+    file = task.work / f"{row}.npz"
+    if file.exists():
+        return
+    samples = _sample_row(task.contestant, maps, row, config)
+    reduced: Row = {}
+    for name in task.contestant.targets:
+        rng = np.random.default_rng([config.seed, row])
+        truth = maps.read(name, np.array([row]))[0]
+        numbers = map_row(truth, samples[name], _grid(maps), maps.halo["r500c"][row], maps.halo["r200m"][row], rng)
+        reduced |= {f"{name}/{key}": value for key, value in numbers.items()}
+    with atomic_path(file) as part, open(part, "wb") as f:
+        np.savez(f, **reduced)  # type: ignore[arg-type]
 
 
-def _sample_row(model: Model, maps: MapSet, row: int, config: EvaluateConfig) -> NDArray[np.float32]:
-    """Samples (S, C, Y, X) of one row, all inputs given."""
-    inputs = {name: maps.read(name, np.array([row]))[0] for name in model.config.inputs}
-    posterior = model.sample(
-        inputs, maps.redshift, maps.pixel_kpc, config.samples, config.seed * 1_000_003 + row,
-        sampler=config.sampler, steps=config.steps or None,
-    )
-    return np.stack(list(posterior.samples.values()), axis=1)
+def _sample_row(c: Contestant, maps: MapSet, row: int, config: EvaluateConfig) -> dict[str, NDArray]:
+    """Samples {channel: (S, Y, X)} of one row, all inputs given."""
+    inputs = {name: maps.read(name, np.array([row]))[0] for name in c.inputs}
+    return c.draw(inputs, config.samples, config.seed * 1_000_003 + row)
 
 
-def _require_fit(model: Model, maps: MapSet) -> None:
-    """Check that the maps are on the grid of the model and hold what it needs.
-
-    Raises:
-        UserError: they do not.
-    """
-    c = model.config
-    if maps.pixels != c.pixels or abs(maps.pixel_kpc / c.pixel_kpc - 1) > 1e-6:
-        raise UserError(
-            f"{maps.path} has {maps.pixels} pixels of {maps.pixel_kpc:g} kpc a side and the model {model.name} "
-            f"{c.pixels} of {c.pixel_kpc:g} kpc."
-        )
-    missing = {*c.targets, *c.inputs} - set(maps.units) | {"m200m", "r200m", "r500c"} - set(maps.halo)
-    if missing:
-        raise UserError(f"{maps.path} lacks {', '.join(sorted(missing))}.")
+def _grid(maps: MapSet) -> MapGrid:
+    return MapGrid(maps.pixels, maps.pixel_kpc, maps.cosmology.h, maps.redshift)
 
 
-def _is_done(report: Path, request: dict) -> bool:
-    """Whether the report of this request is there.
+def _write_report(task: Task, maps: MapSet, config: EvaluateConfig) -> None:
+    channels, arrays, rows = {}, {}, task.rows
+    for name in task.contestant.targets:
+        reduced = [task.read(row, name) for row in rows]
+        samples = next((len(row["profile_samples"]) for row in reduced if "profile_samples" in row), config.samples)
+        channels[name] = summarise(
+            reduced, _grid(maps), maps.halo["m200m"][rows], maps.cluster[rows], samples,
+            np.random.default_rng(config.seed),
+        )  # fmt: skip
+        arrays[name] = figure_arrays(reduced)
+    write_report(task.folder, channels, arrays, {"model": task.contestant.name, "request": task.request, "rows": rows})
 
-    Raises:
-        UserError: there is a report of another request.
-    """
-    if not report.exists():
-        return False
-    if json.loads(report.read_text()).get("meta", {}).get("request") != request:
-        raise UserError(f"{report.parent} holds the report of another evaluation; choose another folder.")
-    return True
+
+def _write_comparison(tasks: Sequence[Task], maps: MapSet, folder: Path, config: EvaluateConfig) -> None:
+    """comparison.json: every channel that all of them predict."""
+    shared = [n for n in tasks[0].contestant.targets if all(n in t.contestant.targets for t in tasks)]
+    clusters = {int(row): int(maps.cluster[row]) for task in tasks for row in task.rows}
+    found = {}
+    for name in shared:
+        of_models = {t.contestant.name: {int(row): t.read(row, name) for row in t.rows} for t in tasks}
+        found[name] = compare(of_models, clusters, _grid(maps).k, np.random.default_rng(config.seed))
+    write_json(folder / "comparison.json", {"channels": found})
 
 
 def _require_same(path: Path, request: dict) -> None:
     text = json.dumps(request, sort_keys=True)
     if path.exists() and path.read_text() != text:
-        raise UserError(f"{path.parent} holds samples of another evaluation; remove it or choose another folder.")
+        raise UserError(f"{path.parent} holds rows of another evaluation; remove it or choose another folder.")
     with atomic_path(path) as part:
         part.write_text(text)

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
-from zwicky.evaluate.report import evaluate_channel
+from zwicky.evaluate.battery import evaluate_channel
 from zwicky.grid import mode_counts
 from zwicky.io import UserError
 
@@ -130,7 +131,7 @@ def _power_checks(power: dict[str, Any]) -> list[Check]:
 
 
 def _coverage_checks(result: dict[str, Any], n: int) -> list[Check]:
-    """Coverage of one sigma: pixels, masses in apertures, annuli."""
+    """Coverage of one sigma of pixels, masses and annuli, and the error of the mean that the spread promises."""
     pixel = result["pixel"]
     checks = [Check("coverage of pixels", pixel["coverage"], pixel["coverage_target"], pixel["coverage_error"]),
               Check("standardised error of pixels, mean", pixel["z_mean"], 0.0, pixel["z_mean_error"])]  # fmt: skip
@@ -138,13 +139,20 @@ def _coverage_checks(result: dict[str, Any], n: int) -> list[Check]:
         target = mass["coverage_target"]
         error = np.sqrt(target * (1 - target) / n)
         checks.append(Check(f"coverage of masses, {name}", mass["coverage"], target, error))
+    profile, settling = result["profile"], result["convergence"]
+    checks.append(Check("coverage of annuli", profile["coverage_all"], profile["coverage_target"],
+                        profile["coverage_all_error"]))  # fmt: skip
+    for i, S in enumerate(settling["samples"]):
+        name = f"error^2 of the mean of {S} over variance"
+        checks.append(Check(name, settling["skill"][i], settling["skill_target"][i], settling["skill_error"][i]))
     return checks
 
 
 def _shape_checks(result: dict[str, Any], n: int) -> list[Check]:
-    """Ranks of masses (chi^2 of four degrees of freedom as a normal deviate) and TARP of profiles."""
-    checks = [Check(f"ranks of masses, {name}", mass["rank_chi2"], mass["rank_dof"], np.sqrt(2 * mass["rank_dof"]))
-              for name, mass in result["mass"].items()]  # fmt: skip
+    """Ranks of masses and annuli, the p-value of chi^2 as a normal deviate, and TARP of profiles."""
+    p = {f"masses, {name}": mass["rank_p_value"] for name, mass in result["mass"].items()}
+    p |= {f"annulus {i + 1}": value for i, value in enumerate(result["profile"]["rank_p_value"])}
+    checks = [Check(f"ranks of {name}", max(0.0, float(norm.isf(value))), 0.0, 1.0) for name, value in p.items()]
     tarp = result["tarp"]
     checks.append(Check("TARP of profiles, largest deviation", tarp["max_deviation"], 0.0, tarp["limit_95"] / 1.36))
     return checks

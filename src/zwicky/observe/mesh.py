@@ -37,7 +37,7 @@ def on_mesh(species: Species, width: float, depth: float, pixels: int) -> Specie
     """
     cell = width / pixels
     cells = np.array([max(1, math.ceil(depth / cell - 1e-9)), pixels, pixels])  # along z, y, x
-    names = ("temperature", "metallicity", "velocities")
+    names = ("temperature", "metallicity", "age", "velocities")
     means = {name: v for name in names if (v := getattr(species, name)) is not None}
     columns = np.column_stack([np.ones(len(species)), *means.values()]) * species.masses[:, None]
     places = species.positions[:, ::-1] / cell + 0.5 * cells

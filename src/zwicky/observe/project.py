@@ -1,14 +1,17 @@
 """Projection of SPH particles on a pixel grid, exact in mass for every ratio of kernel to pixel.
 
     W(q)    = 21/(2 pi) (1-q)^4 (1+4q),   q in [0, 1]                            Wendland C2, unit support radius
+            = 16/pi [(1-q)_+^3 - 4 (1/2-q)_+^3]                                  cubic spline (M4)
     F(q)    = 2 int_0^Z W(sqrt(q^2+z^2)) dz,   Z = sqrt(1-q^2)                   column-integrated kernel
-            = 2 a (I_0 - 10 I_2 + 20 I_3 - 15 I_4 + 4 I_5),   a = 21/(2 pi)
-      I_n   = (Z + n q^2 I_(n-2)) / (n+1),   I_0 = Z,   I_(-1) = asinh(Z/q)
+            = 2 a (I_0 - 10 I_2 + 20 I_3 - 15 I_4 + 4 I_5),   a = 21/(2 pi)      Wendland C2
+            = 32/pi [P(q, 1) - 4 P(q, 1/2)],   P = R^3 I_0 - 3 R^2 I_1 + 3 R I_2 - I_3     cubic spline
+      I_n   = int_0^Z (q^2+z^2)^(n/2) dz = (Z R^n + n q^2 I_(n-2)) / (n+1),   Z = sqrt(R^2-q^2),   R = 1 where not said
+      I_0   = Z,   I_(-1) = asinh(Z/q)
     G(a,b)  = int_0^a dx int_0^b dy F(sqrt(x^2+y^2)),   odd in each argument, clamped at 1, G(1,1) = 1/4
     w(pixel) = G(a1,b1) - G(a0,b1) - G(a1,b0) + G(a0,b0),   a = (x_edge - x) / H,   b = (y_edge - y) / H
 
-G is tabulated once per process and read by bilinear interpolation. The weights of one particle are then never
-negative, and their sum telescopes to 4 G(1,1) = 1 whatever the error of the table: mass is conserved to rounding.
+G is tabulated once per kernel and process, and read by bilinear interpolation. The weights of one particle are then
+never negative, and their sum telescopes to 4 G(1,1) = 1 whatever the error of the table: mass is conserved to rounding.
 Mass that falls outside the map leaves it; nothing is renormalised. Kernels of many pixels go through the coarser grids
 of `levels`.
 """
@@ -33,87 +36,113 @@ CHUNKS = 8  # maps summed in fixed order: the result does not depend on the numb
 CHUNK_MEMORY = 2**25  # most numbers held in all the maps of the chunks
 
 
-def column_kernel(radius: ArrayLike) -> NDArray[np.float64]:
-    """F(q), the Wendland C2 kernel of unit support radius integrated along the line of sight, of unit integral.
+def column_kernel(radius: ArrayLike, kernel: str = "wendland") -> NDArray[np.float64]:
+    """F(q), a kernel of unit support radius integrated along the line of sight, of unit integral.
 
     Args:
         radius: projected distance q in support radii, any shape; F is 0 from q = 1 on.
+        kernel: of KERNELS.
     """
-    q = np.clip(np.asarray(radius, dtype=float), 1e-150, 1.0)
-    Z = np.sqrt(1.0 - q**2)
-    I1 = (Z + q**2 * np.arcsinh(Z / q)) / 2
-    I2 = (Z + 2 * q**2 * Z) / 3
-    I3 = (Z + 3 * q**2 * I1) / 4
-    I4 = (Z + 4 * q**2 * I2) / 5
-    I5 = (Z + 5 * q**2 * I3) / 6
-    return 21.0 / np.pi * (Z - 10 * I2 + 20 * I3 - 15 * I4 + 4 * I5)
+    return KERNELS[kernel](np.clip(np.asarray(radius, dtype=float), 1e-150, 1.0))
 
 
-@functools.lru_cache(maxsize=1)
-def cumulative_kernel() -> NDArray[np.float64]:
+def _wendland(q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """F of the Wendland C2 kernel."""
+    I0, _, I2, I3, I4, I5 = _columns(q, 1.0, 5)
+    return 21.0 / np.pi * (I0 - 10 * I2 + 20 * I3 - 15 * I4 + 4 * I5)
+
+
+def _cubic(q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """F of the cubic spline."""
+
+    def P(R: float) -> NDArray[np.float64]:
+        I0, I1, I2, I3 = _columns(q, R, 3)
+        return R**3 * I0 - 3 * R**2 * I1 + 3 * R * I2 - I3
+
+    return 32.0 / np.pi * (P(1.0) - 4 * P(0.5))
+
+
+def _columns(q: NDArray[np.float64], R: float, highest: int) -> list[NDArray[np.float64]]:
+    """I_0 to I_highest inside the radius R, of the shape of q; 0 where q > R."""
+    Z = np.sqrt(np.maximum(R**2 - q**2, 0.0))
+    I = [np.arcsinh(Z / q), Z]  # I_(-1), I_0
+    for n in range(1, highest + 1):
+        I.append((Z * R**n + n * q**2 * I[n - 1]) / (n + 1))
+    return I[1:]
+
+
+KERNELS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {"wendland": _wendland, "cubic": _cubic}
+
+
+@functools.lru_cache(maxsize=len(KERNELS))
+def cumulative_kernel(kernel: str = "wendland") -> NDArray[np.float64]:
     """G(a, b) at NODES x NODES points of [0, 1]^2, by Gauss-Legendre quadrature in each cell of the table."""
     points, weights = np.polynomial.legendre.leggauss(6)
     step = 1.0 / (NODES - 1)
     x = (np.arange(NODES - 1)[:, None] + 0.5 * (points + 1)).ravel() * step
-    F = column_kernel(np.hypot(x[:, None], x)).reshape(NODES - 1, 6, NODES - 1, 6)
+    F = column_kernel(np.hypot(x[:, None], x), kernel).reshape(NODES - 1, 6, NODES - 1, 6)
     G = np.zeros((NODES, NODES))
     G[1:, 1:] = np.einsum("iajb,a,b->ij", F, weights, weights).cumsum(0).cumsum(1)
     return G * (0.25 / G[-1, -1])
 
 
 def project(
-    positions: ArrayLike, support_radius: ArrayLike, weights: ArrayLike, width: float, pixels: int, device: str = "cpu"
+    positions: ArrayLike, support_radius: ArrayLike, weights: ArrayLike, width: float, pixels: int, device: str = "cpu",
+    kernel: str = "wendland",
 ) -> NDArray[np.float64]:
     """Map of weight per unit area, index [y, x] or [channel, y, x], seen along z and centred on 0.
 
     Args:
         positions: (P, 3) in any length unit; the third column is the line of sight and is not used.
-        support_radius: (P,) in the same unit, where the Wendland C2 kernel ends; 0 is a point mass.
+        support_radius: (P,) in the same unit, where the kernel ends; 0 is a point mass.
         weights: (P,) or (P, C), any unit.
         width: side of the map, in the same length unit; it covers [-width/2, width/2]^2.
         pixels: number of pixels along a side.
         device: where to work, cpu or cuda.
+        kernel: wendland (C2), or cubic, the spline M4 whose support radius is twice the smoothing length of some codes.
 
     Returns:
         (pixels, pixels) or (C, pixels, pixels), weight per square length unit. Bit-identical for any number of threads.
 
     Raises:
         ValueError: shapes disagree, numbers are not finite, a support radius is negative, the map has no size, or the
-            device is another.
+            device or the kernel is another.
     """
     positions, support_radius, weights = (np.asarray(v, dtype=np.float64) for v in (positions, support_radius, weights))
     _check(positions, support_radius, weights, width, pixels)
     columns = np.ascontiguousarray(weights[:, None] if weights.ndim == 1 else weights)
     if device not in ("cpu", "cuda"):
         raise ValueError(f"the device must be cpu or cuda, not {device!r}.")
+    if kernel not in KERNELS:
+        raise ValueError(f"the kernel must be one of {', '.join(KERNELS)}, not {kernel!r}.")
     on_device = _on_cuda if device == "cuda" else _on_cpu
-    total = on_device(positions, support_radius, columns, width, int(pixels))
+    total = on_device(positions, support_radius, columns, width, int(pixels), kernel)
     return total[0] if weights.ndim == 1 else total
 
 
 def _on_cuda(
     positions: NDArray[np.float64], support_radius: NDArray[np.float64], weights: NDArray[np.float64],
-    width: float, pixels: int,
+    width: float, pixels: int, kernel: str,
 ) -> NDArray[np.float64]:
     """Maps (C, pixels, pixels) by the GPU."""
     from zwicky.observe import project_cuda
 
     arrays = (np.ascontiguousarray(v) for v in (positions, support_radius, weights))
     x, H, w = (torch.tensor(v, device=project_cuda.DEVICE) for v in arrays)
-    return project_cuda.project(x, H, w, width, pixels).cpu().numpy()
+    return project_cuda.project(x, H, w, width, pixels, kernel).cpu().numpy()
 
 
 def _on_cpu(
     positions: NDArray[np.float64], support_radius: NDArray[np.float64], weights: NDArray[np.float64],
-    width: float, pixels: int,
+    width: float, pixels: int, kernel: str,
 ) -> NDArray[np.float64]:
     """Maps (C, pixels, pixels) by the CPU."""
-    per_length, channels = pixels / width, weights.shape[1]
+    per_length, channels, G = pixels / width, weights.shape[1], cumulative_kernel(kernel)
     lengths = positions * per_length + 0.5 * pixels, support_radius * per_length
 
     def deposit(which: Any, scale: float, ghost: int, side: int) -> NDArray[np.float64]:
         mine = (v[which] for v in (*lengths, weights))
-        return in_chunks(_deposit, (side, side, channels), *mine, scale, ghost, cumulative_kernel())
+        return in_chunks(_deposit, (side, side, channels), *mine, scale, ghost, G)
 
     image = cascade(deposit, choose_levels(*lengths, pixels), pixels, weights)
     return np.ascontiguousarray(np.moveaxis(image, -1, 0)) * per_length**2

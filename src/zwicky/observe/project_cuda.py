@@ -25,17 +25,20 @@ from zwicky.observe.levels import cascade, choose_levels
 DEVICE = "cpu" if SIMULATED else "cuda"
 
 
-def project(positions: Tensor, support_radius: Tensor, weights: Tensor, width: float, pixels: int) -> Tensor:
+def project(
+    positions: Tensor, support_radius: Tensor, weights: Tensor, width: float, pixels: int,
+    kernel: str = "wendland",
+) -> Tensor:
     """Maps of weight per unit area (C, pixels, pixels), float64; arguments as for `project.project`, not checked.
 
     Args:
-        positions: (P, 3). support_radius: (P,). weights: (P, C). All float64.
+        positions: (P, 3). support_radius: (P,). weights: (P, C). All float64. kernel: of `project.KERNELS`.
     """
     per_length = pixels / width
     lengths = positions * per_length + 0.5 * pixels, support_radius * per_length
     units, G = (
         torch.tensor(v, dtype=torch.float64, device=weights.device)
-        for v in ([_units(total) for total in weights.abs().sum(0).tolist()], on_cpu.cumulative_kernel())
+        for v in ([_units(total) for total in weights.abs().sum(0).tolist()], on_cpu.cumulative_kernel(kernel))
     )
 
     def deposit(which: Any, scale: float, ghost: int, side: int) -> Tensor:

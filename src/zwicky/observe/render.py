@@ -28,6 +28,7 @@ from zwicky.galaxies import paint_galaxies
 from zwicky.kernels.threads import share_out
 from zwicky.observe.channels import Channel, channel, kinds_of, known_channels, wide_enough
 from zwicky.observe.mesh import on_mesh
+from zwicky.observe.populations import PopulationTable, read_populations
 from zwicky.observe.project import project
 from zwicky.observe.scene import Scene
 from zwicky.observe.sky import cut
@@ -49,8 +50,8 @@ class Cube:
         depth_kpc: of the line of sight through it, proper [kpc]; None for as deep as a map is wide.
         scene: what the channels need to know.
         dark_matter, gas, stars, galaxies: positions relative to the centre and support radii proper [kpc], density
-            proper [Msun / Mpc^3], velocities [km/s], masses [Msun], temperature [K], metallicity [Zsun]; None where the
-            snapshot has none.
+            proper [Msun / Mpc^3], velocities [km/s], masses [Msun], temperature [K], metallicity [Zsun], age [Gyr];
+            None where the snapshot has none.
     """
 
     side_kpc: float
@@ -74,10 +75,12 @@ def observe(
     hydrogen_column: float = 0.0,
     emissivity: EmissivityTable | str | Path | None = None,
     metallicity: float = 0.3,
+    populations: PopulationTable | str | Path | None = None,
     halos: Table | None = None,
     seed: int = 0,
     mesh: bool = False,
     device: str = "cpu",
+    kernel: str = "wendland",
 ) -> dict[str, u.Quantity]:
     """Maps of one halo, {channel: (pixels, pixels) with its unit}, index [y, x], centred on the halo.
 
@@ -93,24 +96,27 @@ def observe(
         hydrogen_column: of the Milky Way, which absorbs X-rays of bands [cm^-2].
         emissivity: a table with lines and metals for X-ray bands, or its file; None for free-free emission alone.
         metallicity: of gas whose own the snapshot does not tell, in the solar unit of the table.
+        populations: a table of the light of stars by age and metals, or its file; None for that of old stars.
         halos: of the whole snapshot; on them galaxies are painted if a channel needs galaxies and the snapshot has
             none. None for the table that `halo` is a row of. For many halos, paint once: `with_galaxies`.
         seed: of these galaxies; the same for all halos of a snapshot, which are in each other's maps.
         mesh: bring the particles to a mesh of cubic cells, `pixels` along a side, and see its cells (`mesh`). X-rays
             come out too low, 0.3 to 0.5 in clumpy gas: this is to replicate Hsu et al. 2025.
         device: where to project, cpu or cuda.
+        kernel: of the particles, wendland (C2) or cubic (the spline M4); galaxies have the first.
 
     Raises:
         ValueError: a channel is unknown or lacks its input, or the cube does not fit into the box.
-        UserError: the file of emissivities cannot be used.
+        UserError: the file of a table cannot be used.
     """
     table = read_table(emissivity) if isinstance(emissivity, str | Path) else emissivity
-    scene = Scene.of(particles, redshift, hydrogen_column, table, metallicity)
+    stars = read_populations(populations) if isinstance(populations, str | Path) else populations
+    scene = Scene.of(particles, redshift, hydrogen_column, table, metallicity, stars)
     halos, width = halo.table if halos is None and isinstance(halo, Row) else halos, pixels * pixel_kpc
     particles = with_galaxies(particles, halos, channels, np.random.default_rng(seed))
     side = side_of_cube(channels, width, particles, scene)
     cube = cut_cube(particles, halo_centre(halo), side, depth_kpc or width, scene)
-    maps = render(cube, channels, rotation, pixels, pixel_kpc, mesh, device)
+    maps = render(cube, channels, rotation, pixels, pixel_kpc, mesh, device, kernel)
     return {name: u.Quantity(image, channel(name).unit) for name, image in maps.items()}
 
 
@@ -122,13 +128,14 @@ def render(
     pixel_kpc: float = 100.0,
     mesh: bool = False,
     device: str = "cpu",
+    kernel: str = "wendland",
 ) -> dict[str, NDArray[np.float64]]:
     """Maps of a cube, {channel: (pixels, pixels) in its unit}; arguments as for `observe`.
 
     Raises:
         ValueError: as `observe`, or the map is wider than the cube.
     """
-    wanted, view = known_channels(channels), _View(_rotation(rotation), pixels, pixel_kpc, mesh, device)
+    wanted, view = known_channels(channels), _View(_rotation(rotation), pixels, pixel_kpc, mesh, device, kernel)
     if view.width > cube.side_kpc * (1 + 1e-9):
         raise ValueError(f"a map of {view.width:g} kpc is wider than the cube of {cube.side_kpc:g} kpc.")
     maps = _projected_maps(cube, [c for c in wanted if c.derived is None], view)
@@ -213,13 +220,18 @@ def neighbour_radius(positions: NDArray[np.float64], largest: float, k: int = K_
 
 @dataclass(frozen=True)
 class _View:
-    """How a cube is seen: x' = R x, on pixels of pixel_kpc, as a mesh or not, projected on a device."""
+    """How a cube is seen: x' = R x, on pixels of pixel_kpc, as a mesh or not, projected on a device by a kernel."""
 
     R: NDArray[np.float64]
     pixels: int
     pixel_kpc: float
     mesh: bool
     device: str
+    kernel: str
+
+    def __post_init__(self) -> None:
+        if self.mesh and self.kernel != "wendland":
+            raise ValueError(f"a mesh is made with the wendland kernel, not with {self.kernel!r}.")
 
     @property
     def width(self) -> float:
@@ -242,7 +254,8 @@ def _projected_maps(cube: Cube, wanted: list[Channel], view: _View) -> dict[str,
             seen = _seen(species, cube, view, view.mesh and kind != "galaxies")
             H: NDArray[np.float64] = np.zeros(len(seen)) if points else seen.support_radius  # type: ignore[assignment]
             columns = np.stack([weight(seen, cube.scene) for _, _, weight in weights], axis=1)
-            images = project(seen.positions, H, columns, view.width, view.pixels, view.device)
+            kernel = "wendland" if kind == "galaxies" else view.kernel
+            images = project(seen.positions, H, columns, view.width, view.pixels, view.device, kernel)
             for (images_of, name, _), image in zip(weights, images, strict=True):
                 images_of[name] += image
     for c in wanted:
@@ -259,7 +272,7 @@ def _derived_maps(cube: Cube, wanted: list[Channel], view: _View) -> dict[str, N
     for margin in sorted(set(margins.values())):
         mine = {name: d for name, d in recipes.items() if margins[name] == margin}
         needed, pixels = [name for d in mine.values() for name in d.of], view.pixels + 2 * margin
-        wide = render(deep, needed, view.R, pixels, view.pixel_kpc, view.mesh, view.device)
+        wide = render(deep, needed, view.R, pixels, view.pixel_kpc, view.mesh, view.device, view.kernel)
         for name, recipe in mine.items():
             maps[name] = cut(recipe.make(wide, cube.scene, view.pixel_kpc), view.pixels)
     return maps

@@ -11,6 +11,7 @@ from astropy.cosmology import LambdaCDM
 from numpy.typing import NDArray
 
 from zwicky.cosmology import Cosmology
+from zwicky.observe.populations import PopulationTable
 from zwicky.observe.tables import EmissivityTable
 from zwicky.simulate.state import Particles, Species
 
@@ -26,6 +27,7 @@ class Scene:
         hydrogen_column: of the Milky Way, in front of it [cm^-2].
         emissivity: of X-ray bands; None for free-free emission alone.
         metallicity: of gas whose own is not known, in the solar unit of `emissivity`.
+        populations: light of stars by age and metals; None for that of old stars.
     """
 
     scale_factor: float
@@ -34,6 +36,7 @@ class Scene:
     hydrogen_column: float = 0.0
     emissivity: EmissivityTable | None = None
     metallicity: float = 0.3
+    populations: PopulationTable | None = None
 
     def __post_init__(self) -> None:
         if not (0 <= self.redshift < 20 and 0 <= self.hydrogen_column < 1e25):

@@ -130,12 +130,12 @@ class EmissivityTable:
     ) -> NDArray[np.float64]:
         """Values (T, M) between the points of the table, of the shape of the arguments."""
         log_T = np.log10(np.maximum(np.asarray(temperature, dtype=float), 1.0))
-        x, y = np.broadcast_arrays(_place(self.log_temperature, log_T), _place(self.metallicity, metallicity))
+        x, y = np.broadcast_arrays(place_on(self.log_temperature, log_T), place_on(self.metallicity, metallicity))
         found = map_coordinates(values, [x.ravel(), y.ravel()], order=1, mode="nearest").reshape(x.shape)
         return np.where(log_T < self.log_temperature[0], 0.0, found)
 
 
-def _place(axis: NDArray[np.float64], x: ArrayLike) -> NDArray[np.float64]:
+def place_on(axis: NDArray[np.float64], x: ArrayLike) -> NDArray[np.float64]:
     """Where x is on the axis, counted in its points, held at its ends."""
     return np.asarray(np.interp(np.asarray(x, dtype=float), axis, np.arange(len(axis))))
 
@@ -157,29 +157,38 @@ def read_table(path: str | Path) -> EmissivityTable:
     path = require_file(path, "the table of emissivities")
     try:
         with h5py.File(path) as f:
-            if _attribute(f, "format") != FORMAT:
+            if attribute_of(f, "format") != FORMAT:
                 raise ValueError(f"its format must be {FORMAT}")
-            held: dict[str, Any] = {name: _column(f, name) for name in UNITS}
-            held |= {name: _attribute(f, name) for name in TOLD}
-            return EmissivityTable(**held, solar_metals=float(_attribute(f, "solar_metals")))
+            held: dict[str, Any] = {name: column_of(f, name, unit) for name, unit in UNITS.items()}
+            held |= {name: attribute_of(f, name) for name in TOLD}
+            return EmissivityTable(**held, solar_metals=float(attribute_of(f, "solar_metals")))
     except DAMAGE as error:
         raise UserError(f"{path} is not a table of emissivities ({reason_of(error)}).") from error
 
 
-def _attribute(thing: h5py.File | h5py.Dataset, name: str) -> str:
+def attribute_of(thing: h5py.File | h5py.Dataset, name: str) -> str:
+    """An attribute of a file or data set, as text.
+
+    Raises:
+        KeyError: it has none of this name.
+    """
     if name not in thing.attrs:
         raise KeyError(f"{thing.name.strip('/') or 'it'} has no attribute {name}")
     value = thing.attrs[name]
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _column(f: h5py.File, name: str) -> NDArray[np.float64]:
-    """A data set, whose unit must be ours."""
+def column_of(f: h5py.File, name: str, unit: str) -> NDArray[np.float64]:
+    """A data set, whose attribute `unit` must be this.
+
+    Raises:
+        KeyError, ValueError: it is missing, was never written, or is in another unit.
+    """
     if not isinstance(f.get(name), h5py.Dataset):
         raise KeyError(f"it has no data set {name}")
     require_data(f[name])
-    if _attribute(f[name], "unit") != UNITS[name]:
-        raise ValueError(f"{name} must be in {UNITS[name]}, not {_attribute(f[name], 'unit')}")
+    if attribute_of(f[name], "unit") != unit:
+        raise ValueError(f"{name} must be in {unit}, not {attribute_of(f[name], 'unit')}")
     return np.asarray(f[name], dtype=float)
 
 
@@ -205,7 +214,7 @@ def table_from_soxs(
         UserError: soxs or its files are not here. ValueError: it does not know these temperatures or energies.
     """
     edges = np.asarray(energy, dtype=float)
-    with _library("soxs", "pip install soxs"):
+    with library("soxs", "pip install soxs"):
         soxs = importlib.import_module("soxs")
         options = {"binscale": "log", "broadening": False, "abund_table": abundances} | options
         apec = soxs.ApecGenerator(edges[0], edges[-1], len(edges) - 1, **options)
@@ -241,7 +250,7 @@ def table_from_pyatomdb(
     if not (Path(os.environ.get("ATOMDB") or os.devnull) / "userdata").exists():  # importing it would ask for input
         raise UserError("pyatomdb needs ATOMDB to name the folder that pyatomdb.util.initialize() has filled.")
     edges = np.asarray(energy, dtype=float)
-    with _library("pyatomdb", "pip install pyatomdb"):
+    with library("pyatomdb", "pip install pyatomdb"):
         pyatomdb = importlib.import_module("pyatomdb")
         session = pyatomdb.spectrum.CIESession(abundset=abundances, **options)
         number = pyatomdb.atomdb.get_abundance(abundset=abundances)  # of each element, hydrogen 1
@@ -257,14 +266,14 @@ def table_from_pyatomdb(
 
 
 @contextlib.contextmanager
-def _library(name: str, how: str) -> Iterator[None]:
+def library(name: str, how: str) -> Iterator[None]:
     """What fails inside is the user's to mend: the library is not installed, or its files are not here."""
     try:
         yield
     except ModuleNotFoundError as error:
         raise UserError(f"{name} cannot be imported ({reason_of(error)}); install it: {how}.") from error
     except DAMAGE as error:
-        raise UserError(f"{name} cannot use its files of emissivities ({reason_of(error)}).") from error
+        raise UserError(f"{name} cannot use its files ({reason_of(error)}).") from error
 
 
 def _filled(

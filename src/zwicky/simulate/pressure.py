@@ -29,7 +29,6 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from colossus.cosmology import cosmology as colossus_cosmology
 from colossus.halo import concentration
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
@@ -37,7 +36,7 @@ from scipy.optimize import brentq
 from scipy.special import dawsn
 from torch import Tensor
 
-from zwicky.cosmology import Cosmology
+from zwicky.cosmology import Cosmology, colossus_of
 from zwicky.units import G_CGS, K_B, KEV, M_PROTON, MPC, MSUN, MU, MU_E
 
 CLOSURES = ("viscous", "inviscid")
@@ -296,17 +295,8 @@ def _halo_grid(cosmology: Cosmology, a: float) -> dict[str, NDArray[np.float64]]
 
 def concentration_200c(cosmology: Cosmology, m200c: NDArray[np.float64], a: float) -> NDArray[np.float64]:
     """c200c of Diemer & Kravtsov 2015 with the constants of Diemer & Joyce 2019, by colossus; m200c [Msun]."""
-    c = cosmology
-    parameters = {"flat": abs(c.omega_m + c.omega_l - 1) < 1e-12, "H0": c.hubble0, "Om0": c.omega_m, "Ode0": c.omega_l,
-                  "Ob0": c.omega_b, "sigma8": c.sigma8, "ns": c.n_s, "relspecies": False}
-    if parameters["flat"]:
-        del parameters["Ode0"]
-    previous = colossus_cosmology.current_cosmo
-    try:
-        colossus_cosmology.setCosmology("zwicky", params=parameters, persistence="")
-        return concentration.concentration(m200c * c.h, "200c", 1 / a - 1, model="diemer15")
-    finally:
-        colossus_cosmology.current_cosmo = previous
+    with colossus_of(cosmology):
+        return concentration.concentration(m200c * cosmology.h, "200c", 1 / a - 1, model="diemer15")
 
 
 def _nfw_mass(x: ArrayLike) -> NDArray[np.float64]:

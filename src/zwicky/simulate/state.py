@@ -25,7 +25,9 @@ class Species:
         support_radius: (P,) comoving [Mpc], where the Wendland C2 kernel of a particle ends; None where unknown.
         density: (P,) comoving [Msun / Mpc^3], of this species at the particle; gas only.
         temperature: (P,) thermal [K]; gas only. 0 marks gas that neither shines nor scatters.
-        metallicity: (P,) mass fraction of metals [Zsun, units.Z_SOLAR = 0.0127]; gas only, None where unknown.
+        metallicity: (P,) mass fraction of metals [Zsun, units.Z_SOLAR = 0.0127]; gas and
+            stars, None where unknown.
+        age: (P,) [Gyr]; stars only, None where unknown.
     """
 
     positions: NDArray[np.float64]
@@ -35,6 +37,7 @@ class Species:
     density: NDArray[np.float64] | None = None
     temperature: NDArray[np.float64] | None = None
     metallicity: NDArray[np.float64] | None = None
+    age: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.masses)

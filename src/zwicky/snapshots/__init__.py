@@ -1,6 +1,7 @@
 """Snapshots from disk to `Particles`: ours, and those of GADGET-2/3/4, AREPO (IllustrisTNG), GIZMO (SIMBA) and SWIFT.
 
-PartType0 is gas, 1 dark matter, 2 and 3 the coarse dark matter of zoom simulations, 4 stars; black holes are left out.
+PartType0 is gas, 1 dark matter, 2 and 3 the coarse dark matter of zoom simulations, 4 stars; black holes are left out,
+and so is PartType3 of SWIFT, which is sink particles there.
 Names, units and powers of a and h are in `layout`. What a file does not hold is made where it can be:
 
     T = (gamma - 1) u mu m_p / k,   mu = 4 / (1 + 3 X + 4 X n_e / n_H)       from internal energies
@@ -25,15 +26,16 @@ from scipy.spatial import cKDTree
 from zwicky.grid import wrapped
 from zwicky.io import DAMAGE, UserError, reason_of
 from zwicky.simulate.state import Particles, Species
-from zwicky.snapshots.files import all_files, first_file
+from zwicky.snapshots.files import all_files, first_file, require_alone
 from zwicky.snapshots.layout import NAMES, Header, first_of, require_data
 from zwicky.units import K_B, M_PROTON, X_HYDROGEN, Z_SOLAR
 
 GAS, DARK_MATTER, STARS = (0,), (1, 2, 3), (4,)
 OPTIONAL_KINDS = (2, 3)  # tracers, if they have no places or masses
 HELD = {  # beside places and masses
-    0: ("support_radius", "density", "temperature", "metallicity"), 1: ("support_radius",)
+    0: ("support_radius", "density", "temperature", "metallicity"), 1: ("support_radius",), 4: ("metallicity",),
 }  # fmt: skip
+BIRTH = ("GFM_StellarFormationTime", "StellarFormationTime", "BirthScaleFactors")  # scale factor at it, of stars
 SLAB = 1 << 22  # rows read at a time
 CELL_SUPPORT = 2.5  # support radius of a gas cell over the radius of the sphere of its volume
 STAR_FORMING = ("cold", "cut", "keep")
@@ -89,6 +91,10 @@ def read_around(path: str | Path, header: Particles, centres: NDArray[np.float64
 def _read(path: Path, what: Callable[[Path], Particles]) -> Particles:
     first = first_file(path, "the snapshot")
     try:
+        if path.is_dir():
+            with h5py.File(first) as f:
+                if Header(f).is_whole:
+                    require_alone(path, first)
         return what(first)
     except DAMAGE as error:
         raise UserError(f"{first} is not a complete HDF5 snapshot ({reason_of(error)}).") from error
@@ -129,6 +135,7 @@ class _Snapshot:
             self.header = Header(f)
             self.origin = {k: str(v) for k, v in f["Origin"].attrs.items()} if "Origin" in f else {}
         self.paths = [first] if self.header.is_whole else all_files(first, self.header.files)
+        self.dark = DARK_MATTER[:2] if self.header.is_swift else DARK_MATTER
         self.box = self._box()
         self.centres = cKDTree(wrapped(region[0] if region else np.zeros((0, 3)), self.box), boxsize=self.box)
 
@@ -143,7 +150,7 @@ class _Snapshot:
 
     def _box(self) -> float:
         for f, header in self._files():
-            for kind in (*GAS, *DARK_MATTER, *STARS):
+            for kind in (*GAS, *self.dark, *STARS):
                 if f"PartType{kind}/Coordinates" in f:
                     box = header.box * header.factor("positions", f[f"PartType{kind}/Coordinates"])
                     if not (np.isfinite(box) and box > 0):
@@ -154,7 +161,7 @@ class _Snapshot:
     def particles(self) -> Particles:
         """All of it in our units."""
         whole = self.without_particles()
-        whole.dark_matter, whole.gas, stars = self._species(DARK_MATTER, GAS, STARS)
+        whole.dark_matter, whole.gas, stars = self._species(self.dark, GAS, STARS)
         whole.stars = stars if len(stars) else None
         self._check((whole.dark_matter, whole.gas, stars))
         if self.touched:
@@ -247,9 +254,8 @@ class _Snapshot:
             if not self.header.mass(kind) > 0:
                 raise UserError(f"{group.name} in {group.file.filename} has no Masses, and MassTable none for it.")
             found["masses"] = np.full(count, self.header.mass(kind) * self.header.factor("masses"))
-        if kind == 4 and "GFM_StellarFormationTime" in group:
-            stars = _extra(group, "GFM_StellarFormationTime", rows) > 0  # others are gas in a wind
-            found = {k: v[stars] for k, v in found.items()}
+        if kind == 4:
+            found = self._complete_stars(group, rows, found)
         elif kind == 0:
             found = self._complete_gas(group, rows, found)
         elif kind == 1 and "SubfindHsml" in group:
@@ -258,6 +264,18 @@ class _Snapshot:
         for name, values in found.items():
             columns.pieces.setdefault(name, []).append(values)
         columns.count += len(found["positions"])
+
+    def _complete_stars(self, group: h5py.Group, rows: Any, found: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Ages from scale factors of birth, where they are known; particles of a wind are left out."""
+        name = next((name for name in BIRTH if name in group), None)
+        if name is None:
+            return found
+        birth, c = _extra(group, name, rows), self.header.cosmology
+        found["age"] = c.age(self.header.a) - c.age(np.clip(birth, 0.0, self.header.a))
+        if name != BIRTH[0]:
+            return found
+        stars = birth > 0  # others are gas in a wind
+        return {k: v[stars] for k, v in found.items()}
 
     def _complete_gas(self, group: h5py.Group, rows: Any, found: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Temperatures from energies, support radii from volumes, and what `star_forming` asks."""

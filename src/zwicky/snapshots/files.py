@@ -28,6 +28,17 @@ def first_file(path: Path, what: str) -> Path:
     return next((p for p in found if NUMBER.search(p.name)), found[0])
 
 
+def require_alone(folder: Path, first: Path) -> None:
+    """Check that a file that holds everything is the only one of its folder.
+
+    Raises:
+        UserError: there are others, each of which may hold everything too.
+    """
+    others = sorted(p.name for suffix in ("*.hdf5", "*.h5") for p in folder.glob(suffix) if p != first)
+    if others:
+        raise UserError(f"the folder {folder} holds {first.name}, which is whole in itself, and {others[0]}; name one.")
+
+
 def all_files(path: Path, count: int) -> list[Path]:
     """All of `count` files, in their order, from one of them.
 

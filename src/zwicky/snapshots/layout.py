@@ -4,7 +4,8 @@
 
 GADGET-4, AREPO and SWIFT write these three numbers beside each data set, in two spellings. GADGET-2/3, GIZMO and older
 files of AREPO leave them out; there, the units are those that the file names for length, mass and velocity (kpc, 1e10
-Msun and km/s if it names none), with the powers of a and h that these codes share (Springel 2005, section 6).
+Msun and km/s if it names none), with the powers of a and h that these codes share (Springel 2005, section 6). GIZMO
+writes `UnitLength_In_CGS` and `UnitMass_In_CGS` with 1 / h in them (its io.c and allvars.h).
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ ATTRIBUTES = (
 PHYSICAL = "Value stored as physical"  # of SWIFT: a power of a has been applied already
 LATEST = 1.001  # scale factor; z = 0 is written as 1 or a little more
 UNIT_SLACK = 2e-3  # between the values that codes have for the mass of the Sun
-UNITS = {  # names in the header, and what holds without them, in CGS
-    "length": (("UnitLength_in_cm", "UnitLength_In_CGS"), KPC),
-    "mass": (("UnitMass_in_g", "UnitMass_In_CGS"), 1e10 * MSUN),
-    "velocity": (("UnitVelocity_in_cm_per_s", "UnitVelocity_In_CGS"), 1e5),
-}
+UNITS = (  # of length, mass and velocity: name in the header, that of GIZMO, its power of h, and what holds without
+    ("UnitLength_in_cm", "UnitLength_In_CGS", -1, KPC),
+    ("UnitMass_in_g", "UnitMass_In_CGS", -1, 1e10 * MSUN),
+    ("UnitVelocity_in_cm_per_s", "UnitVelocity_In_CGS", 0, 1e5),
+)
 KERNELS = {  # support radius over the smoothing length that SWIFT writes (Dehnen & Aly 2012, table 1)
     "cubic spline": 1.825742, "quartic spline": 2.018932, "quintic spline": 2.195775,
     "wendland c2": 1.936492, "wendland c4": 2.207940, "wendland c6": 2.449490,
@@ -79,7 +80,12 @@ class Header:
             raise ValueError(f"its header has an impossible {names[0]} = {self.a:g} or {names[1]} = {self.h:g}")
         self.files = int(self.number("NumFilesPerSnapshot", "NumFiles", default=1))
         self.kernel = _kernel_factor(f) if self.is_swift else 1.0
-        self.units = [_nominal(self.number(*names, default=cgs), cgs) for names, cgs in UNITS.values()]
+        self.units = [self._unit(*names) for names in UNITS]
+
+    def _unit(self, name: str, of_gizmo: str, h_power: int, default: float) -> float:
+        """A unit in CGS, without h."""
+        with_h = self.number(of_gizmo, default=default * self.h**h_power)
+        return _nominal(self.number(name, default=with_h / self.h**h_power), default)
 
     def common(self) -> tuple[float, ...]:
         """What all files of a snapshot agree on."""

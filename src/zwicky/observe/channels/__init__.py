@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from zwicky.observe.channels.galaxies import light, members
+from zwicky.observe.channels.galaxies import light, members, star_light
 from zwicky.observe.channels.lensing import convergence
 from zwicky.observe.channels.mass import mass, mean_column
 from zwicky.observe.channels.shear import reduced_shear
@@ -102,7 +102,7 @@ FAMILIES: dict[str, tuple[str, Callable[..., Channel]]] = {  # what to write: th
         ),
     ),
     "light_<ugriz>": (
-        f"light_{BAND}", lambda name, b: Channel(name, "Lsun / kpc2", rf"$I_{b}$", ("stars",), light(b)),
+        f"light_{BAND}", lambda name, b: Channel(name, "Lsun / kpc2", rf"$I_{b}$", ("stars",), star_light(b)),
     ),
     "galaxy_light_<ugriz>": (
         f"galaxy_light_{BAND}", lambda name, b: Channel(name, "Lsun / kpc2", rf"$I_{b}$", GALAXIES, light(b)),

@@ -1,0 +1,154 @@
+"""Several models side by side on the same clusters: statistics of each, and paired differences from the first.
+
+Clusters differ far more than models do, so a difference is taken on the same sightlines, and its error comes from
+resampling clusters with all models kept together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zwicky.evaluate import metrics
+from zwicky.evaluate.battery import N_BOOTSTRAP, jsonable
+from zwicky.evaluate.rows import APERTURES, Row
+from zwicky.products import ratio
+
+Array = NDArray[Any]
+MAP, R500C = APERTURES.index("map"), APERTURES.index("r500c")
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One number to compare models by.
+
+    Args:
+        label: for tables. ideal: what a perfect calibrated posterior has; "low" or "high" where less or more is better.
+        of_row: the numbers of a row that it is made of, (q,). of_rows: the statistic of (N, q).
+    """
+
+    label: str
+    ideal: float | str
+    of_row: Callable[[Row, Array], Array]
+    of_rows: Callable[[Array], float]
+
+
+def _mean(values: Array) -> float:
+    return float(metrics.nan_mean(values.ravel()))
+
+
+def _half_width(values: Array) -> float:
+    low, high = np.nanpercentile(values, [16.0, 84.0])
+    return float(high - low) / 2
+
+
+def _mass_error(a: int) -> Callable[[Row, Array], Array]:
+    return lambda row, k: np.atleast_1d(ratio(row["mass_pred"][a], row["mass"][a]) - 1)
+
+
+def _scale(name: str, large: bool) -> Callable[[Row, Array], Array]:
+    """b or r of the mean or of samples, averaged over the bins of large or of small scales."""
+
+    def of_row(row: Row, k: Array) -> Array:
+        P = metrics.Powers(*row["powers"])
+        curve = {
+            "r_mean": lambda: ratio(P.mt, np.sqrt(P.mm * P.tt)),
+            "b_sample": lambda: np.sqrt(ratio(P.xx, P.tt)),
+        }[name]()
+        return np.atleast_1d(metrics.scale_averages(k, curve)[0 if large else 1])
+
+    return of_row
+
+
+STATISTICS: dict[str, Statistic] = {
+    "mass_median": Statistic("mass error, median", 0.0, _mass_error(MAP), lambda v: float(np.nanmedian(v))),
+    "mass_half_width": Statistic("mass error, half-width", "low", _mass_error(MAP), _half_width),
+    "mass_half_width_r500c": Statistic("mass error in R500c, half-width", "low", _mass_error(R500C), _half_width),
+    "mass_crps": Statistic(
+        "CRPS of the mass / mass", "low", lambda row, k: ratio(row["mass_crps"], row["mass"])[MAP : MAP + 1], _mean
+    ),
+    "profile_error": Statistic(
+        "profile, mean of |m / t - 1|", "low",
+        lambda row, k: np.abs(ratio(row["profile_samples"].mean(0), row["profile"]) - 1), _mean,
+    ),
+    "pixel_crps": Statistic(
+        "CRPS of pixels / mean", "low", lambda row, k: row["crps"],
+        lambda v: float(ratio(v[:, 0].mean(), v[:, 1].mean())),
+    ),
+    "r_mean_large": Statistic("r of the mean, k < 2", "high", _scale("r_mean", True), _mean),
+    "r_mean_small": Statistic("r of the mean, k >= 2", "high", _scale("r_mean", False), _mean),
+    "b_sample_large": Statistic("b of samples, k < 2", 1.0, _scale("b_sample", True), _mean),
+    "b_sample_small": Statistic("b of samples, k >= 2", 1.0, _scale("b_sample", False), _mean),
+    "coverage_pixels": Statistic("coverage of pixels", 0.683, lambda row, k: np.atleast_1d(row["covered"]), _mean),
+    "coverage_mass": Statistic(
+        "coverage of the mass", 0.683,
+        lambda row, k: (np.abs(row["mass_pred"] - row["mass"]) < row["mass_std"])[MAP : MAP + 1].astype(float), _mean,
+    ),
+}  # fmt: skip
+CALIBRATION = ("b_sample_large", "b_sample_small", "coverage_pixels", "coverage_mass")  # need a posterior
+
+
+def compare(
+    rows: Mapping[str, Mapping[int, Row]],
+    clusters: Mapping[int, int],
+    k: Array,
+    rng: np.random.Generator,
+    n_bootstrap: int = N_BOOTSTRAP,
+) -> dict[str, Any]:
+    """The comparison of models in one channel, ready for JSON (what is undefined is None).
+
+    Args:
+        rows: model -> {sightline: its row}; the first model is the reference. clusters: sightline -> cluster.
+        k: (K,) wavenumbers of the bins [h / Mpc]. rng: for the bootstrap.
+
+    Returns:
+        reference; statistics: name -> label and ideal; models: name -> statistic -> value, error, maps;
+        differences: name -> statistic -> value, error, maps, the model minus the reference on the maps of both.
+    """
+    names = list(rows)
+    reference = rows[names[0]]
+    usable = {m: [i for i, row in found.items() if "mass" in row] for m, found in rows.items()}
+    models: dict[str, Any] = {}
+    differences: dict[str, Any] = {}
+    for name in names:
+        shared = [i for i in usable[name] if i in set(usable[names[0]])]
+        models[name] = _statistics([rows[name]], usable[name], clusters, k, rng, n_bootstrap)
+        if name != names[0]:
+            differences[name] = _statistics([rows[name], reference], shared, clusters, k, rng, n_bootstrap)
+    statistics = {key: {"label": s.label, "ideal": s.ideal} for key, s in STATISTICS.items()}
+    return jsonable(
+        {"reference": names[0], "statistics": statistics, "models": models, "differences": differences}
+    )
+
+
+def _statistics(
+    of_models: list[Mapping[int, Row]],
+    sightlines: list[int],
+    clusters: Mapping[int, int],
+    k: Array,
+    rng: np.random.Generator,
+    n: int,
+) -> dict[str, Any]:
+    """Each statistic of one model, or of the first of two minus the second, on these sightlines."""
+    found: dict[str, Any] = {}
+    ids = np.array([clusters[i] for i in sightlines])
+    single = any(len(model[i]["profile_samples"]) < 2 for model in of_models for i in sightlines[:1])
+    for key, s in STATISTICS.items():
+        if not sightlines or (single and key in CALIBRATION):
+            found[key] = {"value": None, "error": None, "maps": 0}
+            continue
+        values = np.stack([[s.of_row(model[i], k) for model in of_models] for i in sightlines])  # (N, models, q)
+
+        def statistic(v: Array, s: Statistic = s) -> float:
+            each = [s.of_rows(v[:, m]) for m in range(v.shape[1])]
+            return each[0] if len(each) == 1 else each[0] - each[1]
+
+        error = np.nan
+        if len(np.unique(ids)) > 1:
+            error = metrics.bootstrap_over_clusters(values, ids, statistic, n, rng).std(ddof=1)
+        found[key] = {"value": statistic(values), "error": error, "maps": len(sightlines)}
+    return found

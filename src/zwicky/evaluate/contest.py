@@ -1,0 +1,125 @@
+"""Who is judged: a trained model, or a baseline fitted to the set of maps, behind one interface."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zwicky.dataset.store import MapSet
+from zwicky.evaluate.baselines import BASELINES, fit_baseline
+from zwicky.io import UserError
+from zwicky.model import SHIPPED
+from zwicky.products import SURFACE_DENSITY
+from zwicky.reconstruct import Model, load_model
+
+Draw = Callable[[Mapping[str, NDArray], int, int], dict[str, NDArray]]
+TARGETS, INPUTS = ("gas", "dark_matter"), ("compton_y", "xray")  # of baselines without a model beside them
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One of those that are judged.
+
+    Args:
+        name: of its report. id: fingerprint of what it is.
+        targets: channels judged. inputs: channels it is given.
+        draw: (images {input: (P, P)}, number of samples, seed) -> {target: (S, P, P)}.
+        most: sightlines to judge it on, if fewer than all.
+    """
+
+    name: str
+    id: str
+    targets: tuple[str, ...]
+    inputs: tuple[str, ...]
+    draw: Draw
+    most: int | None = None
+
+
+def contestants(
+    names: Sequence[str | Path], maps: MapSet, sampler: str, steps: int, device: str = "cpu"
+) -> list[Contestant]:
+    """Those of these names: "laptop", "runs/a/model", "wiener", each with @N to be judged on N sightlines only.
+
+    Raises:
+        UserError: there is none of that name, two have one name, or it does not fit the maps.
+    """
+    asked = [_parse(name) for name in names]
+    models = {name: load_model(name, device) for name, _ in asked if not _is_baseline(name)}
+    first = next(iter(models.values()), None)
+    targets = _judged(first) if first else TARGETS
+    inputs = first.config.inputs if first else tuple(name for name in INPUTS if name in maps.units)
+    found = []
+    for name, most in asked:
+        if name in models:
+            found.append(_of_model(models[name], maps, most, sampler, steps))
+        else:
+            found.append(_of_baseline(name, maps, most, targets, inputs))
+    if len({c.name for c in found}) < len(found):
+        raise UserError("the models to compare must have different names.")
+    return found
+
+
+def _parse(name: str | Path) -> tuple[str, int | None]:
+    """A name and the number behind its @, if it has one."""
+    text, at, number = str(name).rpartition("@")
+    if not at or not number.isdigit():
+        return str(name), None
+    if int(number) < 1:
+        raise UserError(f"{name}: a model is judged on at least one sightline.")
+    return text, int(number)
+
+
+def _is_baseline(name: str) -> bool:
+    return name in BASELINES and not (Path(name) / "config.json").exists() and not (SHIPPED / name).exists()
+
+
+def _of_model(model: Model, maps: MapSet, most: int | None, sampler: str, steps: int) -> Contestant:
+    _require_fit(model, maps)
+
+    def draw(inputs: Mapping[str, NDArray], n: int, seed: int) -> dict[str, NDArray]:
+        posterior = model.sample(
+            inputs, maps.redshift, maps.pixel_kpc, n, seed, sampler=sampler or None, steps=steps or None
+        )
+        return posterior.samples
+
+    return Contestant(model.name, model.id, _judged(model), model.config.inputs, draw, most)
+
+
+def _of_baseline(
+    name: str, maps: MapSet, most: int | None, targets: tuple[str, ...], inputs: tuple[str, ...]
+) -> Contestant:
+    baseline = fit_baseline(name, maps, targets, inputs)
+
+    def draw(images: Mapping[str, NDArray], n: int, seed: int) -> dict[str, NDArray]:
+        return baseline.sample(images, n, np.random.default_rng(seed))
+
+    text = "/".join([name, *baseline.targets, *baseline.inputs, maps.fingerprint])
+    key = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return Contestant(name, key, baseline.targets, baseline.inputs, draw, most)
+
+
+def _judged(model: Model) -> tuple[str, ...]:
+    """The targets that are surface densities, for which the measures are defined."""
+    return tuple(name for name in model.config.targets if model.config.units[name] == SURFACE_DENSITY)
+
+
+def _require_fit(model: Model, maps: MapSet) -> None:
+    """Check that the maps are on the grid of the model and hold what it needs.
+
+    Raises:
+        UserError: they do not.
+    """
+    c = model.config
+    if maps.pixels != c.pixels or abs(maps.pixel_kpc / c.pixel_kpc - 1) > 1e-6:
+        raise UserError(
+            f"{maps.path} has {maps.pixels} pixels of {maps.pixel_kpc:g} kpc a side and the model {model.name} "
+            f"{c.pixels} of {c.pixel_kpc:g} kpc."
+        )
+    missing = {*c.targets, *c.inputs} - set(maps.units) | {"m200m", "r200m", "r500c"} - set(maps.halo)
+    if missing:
+        raise UserError(f"{maps.path} lacks {', '.join(sorted(missing))}.")

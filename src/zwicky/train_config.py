@@ -1,0 +1,103 @@
+"""The settings of a training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from zwicky.diffusion.noise import NoiseSchedule
+from zwicky.model import KINDS, NETWORKS
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Args:
+        targets, inputs: channels of the map set to predict and to condition on.
+        steps, batch: optimiser steps and maps in each. learning_rate: peak, after `warmup` steps.
+        accumulate: parts that a batch is worked through in, to save memory.
+        ema: decay of the weights' average. clip: largest norm of the gradient.
+        kind: what is trained, a name of `model.KINDS`. network: a name of `model.NETWORKS`.
+        widths, blocks, patch, dropout: of the network; patch belongs to the `unet` alone.
+        mass: whether the masses in the map are predicted apart, and the diffusion left with the shape.
+        noise: the noise schedule, if not the one of the kind.
+        drop_channel, drop_pixels: probabilities that an input is withheld, or has holes.
+        instruments: of the map set, whose images stand for their channel. clean: share of images that do not.
+        degrade: probability that an image without noise gets a random beam and white noise.
+        validate_every: steps between validation losses.
+        patience: validations without a lower CRPS after which the training ends early; 0 for never.
+        seed: of weights, data and noise.
+    """
+
+    targets: tuple[str, ...] = ("gas", "dark_matter")
+    inputs: tuple[str, ...] = ("compton_y", "xray")
+    steps: int = 4000
+    batch: int = 16
+    learning_rate: float = 1e-3
+    accumulate: int = 1
+    warmup: int = 200
+    ema: float = 0.998
+    clip: float = 1.0
+    kind: str = "score"
+    network: str = "unet"
+    widths: tuple[int, ...] = (32, 64, 128, 192)
+    blocks: int = 1
+    patch: int = 2
+    dropout: float = 0.0
+    mass: bool = False
+    noise: NoiseSchedule | None = None
+    drop_channel: float = 0.15
+    drop_pixels: float = 0.15
+    instruments: tuple[str, ...] = ()
+    clean: float = 0.2
+    degrade: float = 0.0
+    validate_every: int = 200
+    patience: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.validate_every, *self.widths) < 1 or not self.learning_rate > 0:
+            raise ValueError("steps, batch, validate_every, widths and learning_rate must be positive.")
+        if not (0 <= self.ema < 1 and 0 <= self.drop_channel < 1 and 0 <= self.drop_pixels <= 1 and self.clip > 0):
+            raise ValueError("ema and drop_channel must lie in [0, 1), drop_pixels in [0, 1], clip above 0.")
+        if not (0 <= self.clean <= 1 and 0 <= self.degrade <= 1):
+            raise ValueError("clean and degrade must lie in [0, 1].")
+        if not self.targets or not self.inputs:
+            raise ValueError("a model needs at least one target and one input channel.")
+        if self.blocks < 1 or self.patch < 1 or not 0 <= self.dropout < 1 or self.warmup < 0 or self.seed < 0:
+            raise ValueError("need blocks >= 1, patch >= 1, dropout in [0, 1), warmup >= 0 and seed >= 0.")
+        if self.patience < 0 or self.accumulate < 1 or self.batch % self.accumulate:
+            raise ValueError("need patience >= 0 and a batch that is a multiple of accumulate >= 1.")
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}.")
+        if self.network not in NETWORKS:
+            raise ValueError(f"network must be one of {', '.join(NETWORKS)}, not {self.network!r}.")
+        if self.mass and KINDS[self.kind].scaling != "standard":
+            raise ValueError(f"a model of the kind {self.kind} does not know masses apart.")
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule."""
+        return self.noise or KINDS[self.kind].noise
+
+    @property
+    def noisy(self) -> bool:
+        """Whether images may have noise."""
+        return bool(self.instruments) or self.degrade > 0
+
+    @property
+    def multiple(self) -> int:
+        """What the number of pixels along a side must be a multiple of."""
+        return (self.patch if self.network == "unet" else 1) * 2 ** (len(self.widths) - 1)
+
+    def rate(self, step: int, share: float | None = None) -> float:
+        """Learning rate of a step: linear warm-up, then a cosine to a hundredth.
+
+        Args:
+            share: of the training that is done, if not told by the step.
+        """
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        x = (step - self.warmup) / max(1, self.steps - self.warmup) if share is None else share
+        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, x))))

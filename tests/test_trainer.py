@@ -1,0 +1,185 @@
+"""The engine of training: processes, parts of a batch, masses apart, noise, budgets, early ends, fine-tuning."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from zwicky.io import UserError
+from zwicky.nn.mass import MassHead, draw, log_density, mixture_mean
+from zwicky.reconstruct import load_model
+from zwicky.train import TrainConfig, train
+
+DRIVER = """
+import json, sys
+from zwicky.train import TrainConfig, train
+train(sys.argv[1], sys.argv[2], TrainConfig(**json.loads(sys.argv[3])))
+"""
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def largest_difference(a, b):
+    a, b = weights(a), weights(b)
+    assert set(a) == set(b)
+    return max(float((a[k] - b[k]).abs().max()) for k in a)
+
+
+@pytest.mark.parametrize("mass", [False, True])
+def test_two_processes_equal_one_with_the_whole_batch(map_file, tmp_path, tiny_config, mass):
+    """Gradients are averaged by gloo; what differs is rounding."""
+    config = replace(tiny_config, steps=4, mass=mass, learning_rate=1e-4)
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    meet = ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *meet, str(script)]
+    arguments = [str(map_file), str(tmp_path / "two"), json.dumps(asdict(config))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, *arguments], env=environment, check=True, capture_output=True)
+    train(map_file, tmp_path / "one", config)
+    assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-4
+    fresh = train(map_file, tmp_path / "fresh", replace(config, steps=1))
+    assert largest_difference(fresh, tmp_path / "one") > 1e-4  # what was trained moved by more than that
+
+
+def test_parts_of_a_batch_equal_the_batch(map_file, tmp_path, tiny_config):
+    config = replace(tiny_config, steps=3, learning_rate=1e-4)
+    whole = train(map_file, tmp_path / "whole", config)
+    parts = train(map_file, tmp_path / "parts", replace(config, accumulate=2))
+    assert largest_difference(whole, parts) < 1e-4
+
+
+def test_masses_apart_are_those_of_the_samples(map_file, tmp_path, tiny_config, observation):
+    """The map of a sample weighs what the head drew, and every target has a mass of its own."""
+    model = load_model(train(map_file, tmp_path / "model", replace(tiny_config, mass=True)))
+    posterior = model.sample(observation, 0.1, 200.0, n=6, seed=3, steps=4)
+    mass = {name: posterior.mass(name) for name in posterior.samples}
+    assert all(np.ptp(values) > 0 for values in mass.values())
+    again = model.sample(observation, 0.1, 200.0, n=6, seed=3, steps=9)
+    for name, values in mass.items():
+        np.testing.assert_allclose(again.mass(name), values, rtol=1e-5)  # the masses know nothing of the sampler
+    mean = model.sample(observation, 0.1, 200.0, n=6, sampler="mean")
+    assert mean.samples["gas"].shape == (1, 16, 16)
+
+
+def test_masses_are_learnt_and_their_widths_corrected(map_file, tmp_path):
+    """Compton y tells the mass of the test set's blobs almost exactly; the head must see it within its errors."""
+    config = TrainConfig(
+        steps=250, batch=12, warmup=20, widths=(8, 16), mass=True, drop_channel=0.0, drop_pixels=0.0,
+        validate_every=250, learning_rate=3e-3, ema=0.98,
+    )  # fmt: skip
+    model = load_model(train(map_file, tmp_path / "model", config))
+    assert 0.5 <= model.config.mass["width"] <= 3
+    stats = [json.loads(line) for line in (tmp_path / "model" / "stats.jsonl").read_text().splitlines()]
+    assert stats[-1]["mass"] < 0.3  # -ln p of a unit Gaussian is 1.42
+
+
+@pytest.mark.parametrize("kind", ["score", "regression"])
+def test_noise_is_told_and_changes_the_posterior(map_file, tmp_path, tiny_config, observation, kind):
+    config = replace(tiny_config, degrade=0.5, mass=True, kind=kind)
+    model = load_model(train(map_file, tmp_path / "model", config))
+    assert model.config.noisy
+    clean = model.sample(observation, 0.1, 200.0, n=2, steps=3)
+    noise = {name: float(image.max()) for name, image in observation.items()}
+    told = model.sample(observation, 0.1, 200.0, n=2, steps=3, noise=noise, fwhm_kpc=dict.fromkeys(observation, 300.0))
+    assert not np.array_equal(clean.samples["gas"], told.samples["gas"])
+    with pytest.raises(ValueError, match="noise of xray must be"):
+        model.sample(observation, 0.1, 200.0, n=2, steps=3, noise={"xray": -1.0})
+
+
+def test_a_training_ends_when_its_time_is_over(map_file, tmp_path, tiny_config):
+    folder = train(map_file, tmp_path / "model", replace(tiny_config, steps=100_000), time_budget=2.0)
+    assert load_model(folder).config.kind == "score"
+
+
+def test_a_training_ends_early_and_keeps_the_best(map_file, tmp_path, tiny_config):
+    """With a hopeless learning rate the CRPS never falls below that of the first validation."""
+    config = replace(tiny_config, steps=40, validate_every=2, patience=2, learning_rate=3.0, warmup=6, ema=0.0)
+    folder = train(map_file, tmp_path / "model", config)
+    stats = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    crps = [entry["crps"] for entry in stats]
+    assert stats[-1]["step"] < 40
+    assert min(crps) == crps[-3]
+    assert all(torch.isfinite(w).all() for w in weights(folder).values())
+
+
+def test_a_model_is_trained_on(map_file, model_folder, tmp_path, tiny_config):
+    folder = train(map_file, tmp_path / "model", replace(tiny_config, steps=2, learning_rate=1e-5), start=model_folder)
+    fine, base = load_model(folder).config, load_model(model_folder).config
+    assert fine.scales == base.scales
+    assert fine.training["started_from"] == base.training
+    assert 0 < largest_difference(folder, model_folder) < 1e-3
+
+
+def test_a_model_of_other_pixels_is_not_trained_on(map_file, model_folder, tmp_path, tiny_config):
+    import shutil
+
+    other = shutil.copy(map_file, tmp_path / "maps.h5")
+    with h5py.File(other, "a") as f:
+        f.attrs["pixel_kpc"] = 100.0
+    with pytest.raises(UserError, match="other pixels"):
+        train(other, tmp_path / "model", tiny_config, start=model_folder)
+
+
+@pytest.mark.parametrize("setting", [
+    {"accumulate": 3}, {"patience": -1}, {"clean": 2.0}, {"degrade": -0.1}, {"mass": True, "kind": "h25"},
+])  # fmt: skip
+def test_impossible_settings_are_refused(setting):
+    with pytest.raises(ValueError, match=r"need|must|does not"):
+        TrainConfig(**setting)
+
+
+def test_instruments_that_are_not_there_are_refused(map_file, tmp_path, tiny_config):
+    with pytest.raises(UserError, match="no images of 'ACT'"):
+        train(map_file, tmp_path / "model", replace(tiny_config, instruments=("ACT",)))
+
+
+# The mixture --------------------------------------------------------------------------------------------------------
+
+
+def mixture():
+    ln_w = torch.tensor([0.3, 0.7]).log()
+    m = torch.tensor([[0.0, 1.0], [2.0, -1.0]])
+    L = torch.tensor([[[0.5, 0.0], [0.3, 0.4]], [[1.0, 0.0], [-0.5, 0.2]]])
+    return ln_w, m, L
+
+
+def test_density_of_a_mixture_is_that_of_scipy():
+    from scipy.stats import multivariate_normal
+
+    ln_w, m, L = mixture()
+    u = torch.tensor([[0.1, 0.2], [1.5, -2.0], [3.0, 0.0]])
+    found = log_density(u, *(part.expand(3, *part.shape) for part in (ln_w, m, L)))
+    expected = sum(
+        w * multivariate_normal(mean, l @ l.T).pdf(u.numpy())
+        for w, mean, l in zip(ln_w.exp().numpy(), m.numpy(), L.numpy(), strict=True)
+    )
+    np.testing.assert_allclose(found.exp(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("width", [1.0, 1.5])
+def test_draws_have_the_moments_of_the_mixture(width):
+    ln_w, m, L = mixture()
+    g = torch.Generator().manual_seed(0)
+    u = draw(ln_w, m, L, width, torch.randn(200_000, 2, generator=g), torch.rand(200_000, generator=g))
+    w, mean = ln_w.exp(), mixture_mean(ln_w, m)
+    covariance = sum(w[k] * (L[k] @ L[k].T + torch.outer(m[k] - mean, m[k] - mean)) for k in range(2))
+    torch.testing.assert_close(u.mean(0), mean, atol=0.02, rtol=0)
+    torch.testing.assert_close(u.T.cov(), width**2 * covariance, atol=0.03, rtol=0.02)
+
+
+def test_a_new_head_knows_nothing_of_its_input():
+    torch.manual_seed(0)
+    head = MassHead(4, 2, 1, widths=(8, 16))
+    a, b = (head(torch.randn(3, 4, 16, 16), torch.zeros(3, 1)) for _ in range(2))
+    for left, right in zip(a, b, strict=True):
+        torch.testing.assert_close(left, right)

@@ -15,7 +15,7 @@ from zwicky.cli import app, main
 from zwicky.version import __version__
 
 COMMANDS = [
-    "simulate", "halos", "observe", "export", "prepare", "card", "train", "reconstruct", "evaluate", "run", "demo",
+    "simulate", "halos", "observe", "export", "prepare", "card", "train", "models", "reconstruct", "evaluate", "run", "demo",
 ]  # fmt: skip
 
 
@@ -351,3 +351,38 @@ def test_train_and_evaluate(zwicky, map_file, tmp_path):
     options = ("--sightlines", 1, "--samples", 2, "--out", report)
     assert zwicky("evaluate", model, map_file, *options)[0] == 0
     assert (report / "metrics.json").is_file()
+
+
+def test_models_are_listed(zwicky, model_folder):
+    status, out, err = zwicky("models")
+    assert (status, err) == (0, "")
+    assert out.startswith("# laptop (")
+    status, out, _ = zwicky("models", model_folder)
+    assert status == 0
+    assert "compton_y" in out
+    assert_refused(zwicky("models", "nothing"), "there is no model 'nothing'")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--kind", "magic"], "kind must be one of"),
+        (["--network", "magic"], "network must be one of"),
+        (["--instruments", "ACT"], "has no images of 'ACT'"),
+        (["--degrade", "2"], "degrade must lie in"),
+        (["--accumulate", "3"], "multiple of accumulate"),
+        (["--time-budget", "-1"], "time budget must not be negative"),
+        (["--from", "nothing"], "there is no model 'nothing'"),
+    ],
+)
+def test_a_training_that_is_not_possible_is_refused(zwicky, map_file, tmp_path, options, message):
+    command = ["train", map_file, "--out", tmp_path / "model", "--widths", "8,16", "--steps", "2", "--batch", "4"]
+    assert_refused(zwicky(*command, *options), message)
+    assert not (tmp_path / "model").exists()
+
+
+def test_another_prior_needs_masses_apart(zwicky, write_image, observation, model_folder, tmp_path):
+    y = write_image("y.fits", observation["compton_y"], unit="", sky=False)
+    command = ["reconstruct", "--model", model_folder, "--sz", y, "--redshift", "0.1", "--pixel-kpc", "200"]
+    found = zwicky(*command, "--prior", "flat", "--samples", "2", "--out", tmp_path / "p.fits")
+    assert_refused(found, "needs a model that predicts masses apart")

@@ -9,29 +9,21 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: idle threads sleep instead of spinning
 
-import json
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table as RichTable
 
 from zwicky.io import UserError
+from zwicky.terminal import bars, err, fail, integers, numbers, out, print_masses, remark, show, user_errors, words
 from zwicky.version import __version__
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
     help="Calibrated posterior maps of the gas and dark matter of galaxy clusters from SZ and X-ray images.",
 )  # fmt: skip
-out = Console()
-err = Console(stderr=True)
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all randomness of the command.")]
@@ -44,21 +36,15 @@ def main() -> None:
     try:
         app(prog_name="zwicky", standalone_mode=False)
     except UserError as error:
-        _fail(str(error))
+        fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted; repeat the command to continue.", 130)
+        fail("interrupted; repeat the command to continue.", 130)
     except typer.Exit as error:
         sys.exit(error.exit_code)
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of click
-            _fail(error.format_message())
+            fail(error.format_message())
         raise
-
-
-def _fail(message: str, status: int = 2) -> None:
-    if message:
-        err.print(f"zwicky: {message}", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(status)
 
 
 @app.callback(invoke_without_command=True)
@@ -66,57 +52,6 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
     if version:
         out.print(f"zwicky {__version__}", highlight=False)
         raise typer.Exit()
-
-
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    """Impossible settings (ValueError of a configuration) are the user's to mend."""
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int, int, str], None]]:
-    """Progress bars, one a stage, on standard error; call with (stage, done, in all, remark).
-
-    Where standard error is not a terminal, a line at every tenth of a stage takes the place of a bar.
-    """
-    if not err.is_terminal:
-        yield _lines()
-        return
-    columns = (
-        TextColumn("{task.description:<18}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[remark]}"),
-    )  # fmt: skip
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=err) as progress:
-
-        def tell(stage: str, done: int, total: int, remark: str = "") -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total, remark=remark)
-            progress.update(tasks[stage], completed=done, total=total, remark=remark)
-
-        yield tell
-
-
-def _lines() -> Callable[[str, int, int, str], None]:
-    """Progress as lines of a log."""
-    start, tenths = time.monotonic(), dict[str, int]()
-
-    def tell(stage: str, done: int, total: int, remark: str = "") -> None:
-        tenth = 10 * done // max(total, 1)
-        if tenths.get(stage) != tenth:
-            tenths[stage] = tenth
-            text = f"{time.monotonic() - start:7.0f} s  {stage}: {done}/{total} {remark}"
-            err.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
-
-    return tell
-
-
-def _show(config: Any) -> None:
-    out.print_json(json.dumps(config if isinstance(config, dict) else asdict(config), default=str))
 
 
 @app.command()
@@ -146,16 +81,16 @@ def simulate(
     if preset not in PRESETS:
         raise UserError(f"the preset must be one of {', '.join(PRESETS)}, not {preset!r}.")
     n, side = PRESETS[preset]
-    with _user_errors():
+    with user_errors():
         config = SimulationConfig(
             particles if particles is not None else n, box if box is not None else side, seed,
-            cluster=cluster, redshift_end=redshift, redshifts=_numbers(redshifts, "--redshifts"),
+            cluster=cluster, redshift_end=redshift, redshifts=numbers(redshifts, "--redshifts"),
             pressure=PressureModel(closure=closure),
         )
     if dry_run:
-        return _show(asdict(config) | {"memory [GB]": round(config.memory / 1e9, 1)})
+        return show(asdict(config) | {"memory [GB]": round(config.memory / 1e9, 1)})
     place, stage = choose_device(device).type, f"simulate, {config.memory / 1e9:.1f} GB"
-    with _user_errors(), _bars() as tell:
+    with user_errors(), bars() as tell:
         config = planted(config, out_folder, lambda done, most, mass: tell("plant", done, most, mass), place)
         path = run(
             config, out_folder, lambda done, total, z: tell(stage, done, total, f"z = {z:.2f}"), device=place
@@ -183,7 +118,7 @@ def halos(
     from zwicky.snapshots import read_snapshot
 
     check_output(out_file, [snapshot, catalogue])
-    with _user_errors(), _bars() as tell:
+    with user_errors(), bars() as tell:
         require_limits(min_mass, min_particles)
 
         def report(done: int, total: int) -> None:
@@ -242,19 +177,19 @@ def observe(
     if len(paths) % 2:
         raise UserError("give every snapshot together with its halo catalogue.")
     pairs = list(zip(paths[::2], paths[1::2], strict=True))
-    with _user_errors():
+    with user_errors():
         config = ObserveConfig(
-            _names(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed, depth_kpc=depth_kpc,
-            redshift=redshift, hydrogen_column=hydrogen_column, instruments=_names(instruments) if instruments else (),
+            words(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed, depth_kpc=depth_kpc,
+            redshift=redshift, hydrogen_column=hydrogen_column, instruments=words(instruments) if instruments else (),
             pixel_arcsec=pixel_arcsec, directions=directions, emissivity=emissivity,
             metallicity=metallicity, mesh=mesh, field_r200=field_r200, populations=populations,
             kernel=kernel,
         )
         if dry_run:
-            return _show(config)
+            return show(config)
         files = [name for name in (emissivity, populations, *config.instruments) if Path(name).exists()]
         check_output(out_file, [*paths, *files])
-        with _bars() as tell:
+        with bars() as tell:
             build_maps(
                 pairs, out_file, config, lambda done, total: tell("observe", done, total, ""), workers, scheduler
             )
@@ -280,8 +215,8 @@ def export(
     from zwicky.dataset.store import open_maps
     from zwicky.export import export_rows
 
-    with _user_errors():
-        for path in export_rows(open_maps(maps), _integers(rows, "--rows"), out_folder, ra, dec):
+    with user_errors():
+        for path in export_rows(open_maps(maps), integers(rows, "--rows"), out_folder, ra, dec):
             out.print(f"{path}", highlight=False)
 
 
@@ -304,7 +239,7 @@ def prepare(
     from zwicky.prepare import prepare_counts
 
     check_output(out_file, [counts, exposure, unvignetted, background, mask])
-    with _user_errors():
+    with user_errors():
         image = prepare_counts(
             counts, exposure, instrument, redshift, out_file, unvignetted=unvignetted, background=background, mask=mask
         )
@@ -327,7 +262,7 @@ def card(
     if out_file is None:
         return out.print(data_card(open_maps(maps)), highlight=False, markup=False, soft_wrap=True)
     check_output(out_file, [maps])
-    with _user_errors():
+    with user_errors():
         text = data_card(open_maps(maps))
     with atomic_path(out_file) as part:
         part.write_text(text)
@@ -368,46 +303,24 @@ def train(
     from zwicky.train import TrainConfig
     from zwicky.train import train as run
 
-    with _user_errors():
+    with user_errors():
         config = TrainConfig(
-            _names(targets), _names(inputs), steps, batch, learning_rate,
-            widths=_integers(widths, "--widths"), blocks=blocks, patch=patch, seed=seed, kind=kind, network=network,
-            mass=mass, instruments=_names(instruments) if instruments else (), degrade=degrade, accumulate=accumulate,
+            words(targets), words(inputs), steps, batch, learning_rate,
+            widths=integers(widths, "--widths"), blocks=blocks, patch=patch, seed=seed, kind=kind, network=network,
+            mass=mass, instruments=words(instruments) if instruments else (), degrade=degrade, accumulate=accumulate,
             patience=patience,
         )
     if not 0 <= time_budget < float("inf"):
         raise UserError("the time budget must not be negative.")
     if dry_run:
-        return _show(config)
-    with _user_errors(), _bars() as tell:
+        return show(config)
+    with user_errors(), bars() as tell:
         run(
-            maps, out_folder, config, device, lambda done, total, s: tell("train", done, total, _remark(s)),
+            maps, out_folder, config, device, lambda done, total, s: tell("train", done, total, remark(s)),
             start=start, time_budget=60 * time_budget, tensorboard=tensorboard,
         )
         add_reference(out_folder, maps, device, lambda done, total: tell("outliers", done, total, ""))
     out.print(f"{out_folder}", highlight=False)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(","))
-
-
-def _integers(text: str, option: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(f"{option} takes whole numbers separated by commas, not {text!r}.") from error
-
-
-def _numbers(text: str, option: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(",")) if text else ()
-    except ValueError as error:
-        raise UserError(f"{option} takes numbers separated by commas, not {text!r}.") from error
-
-
-def _remark(latest: dict[str, float]) -> str:
-    return f"validation {latest['validation']:.4f}" if latest else ""
 
 
 @app.command()
@@ -455,9 +368,9 @@ def reconstruct(
         raise UserError("the radii of apertures must be positive.")
     files = {k: v for k, v in (("compton_y", sz), ("xray", xray)) if v is not None}
     check_output(out_file, [*files.values(), mask])
-    with _user_errors():
+    with user_errors():
         network = load_model(model, device)
-        with _bars() as tell:
+        with bars() as tell:
             posterior = reconstruct_files(
                 network, files, redshift, mask=mask, pixel_kpc=pixel_kpc, n=samples, seed=seed, sampler=sampler,
                 steps=steps, prior=prior, progress=lambda done, total: tell("sample", done, total, ""),
@@ -465,24 +378,8 @@ def reconstruct(
         posterior.to_fits(out_file, radii)
     for text in posterior.warnings:
         err.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
-    _print_masses(posterior.masses(radii))
+    print_masses(posterior.masses(radii))
     out.print(f"{out_file}", highlight=False)
-
-
-def _print_masses(masses: Any, truth: dict[tuple[str, str], float] | None = None) -> None:
-    """Print the table of masses; with the truth, its value and the pull (mean - truth) / std."""
-    table = RichTable(title="Mass [1e14 Msun]")
-    for name in ("channel", "aperture", "R [kpc]", "mean", "std", "16-84%", *(("truth", "pull") if truth else ())):
-        table.add_column(name, justify="left" if name in ("channel", "aperture") else "right")
-    for row in masses:
-        mean, std, low, high = (float(row[k]) / 1e14 for k in ("mean", "std", "p16", "p84"))
-        cells = [row["channel"], row["aperture"], f"{row['radius_kpc']:.0f}", f"{mean:.3f}", f"{std:.3f}"]
-        cells.append(f"{low:.3f} - {high:.3f}")
-        if truth:
-            true = truth[row["channel"], row["aperture"]] / 1e14
-            cells += [f"{true:.3f}", f"{(mean - true) / std:+.2f}"]
-        table.add_row(*(str(c) for c in cells))
-    out.print(table)
 
 
 @app.command()
@@ -516,11 +413,11 @@ def evaluate(
         raise UserError("give at least one model and then the set of maps.")
     if out_folder is None:
         raise UserError("give the folder of the report with --out.")
-    with _user_errors():
+    with user_errors():
         config = EvaluateConfig(split, sightlines, samples, sampler, steps, seed)
     if dry_run:
-        return _show(config)
-    with _user_errors(), _bars() as tell:
+        return show(config)
+    with user_errors(), bars() as tell:
         folder = run(paths[:-1], paths[-1], out_folder, config, device, lambda d, t: tell("evaluate", d, t, ""))
     out.print(f"{folder}", highlight=False)
 
@@ -529,7 +426,7 @@ def _self_check(seed: int, maps: int, samples: int) -> None:
     """Print every measure of the exact posterior, and which of them notices each fault."""
     from zwicky.evaluate.selfcheck import LIMIT, require_sound, self_check
 
-    with _user_errors(), _bars() as tell:
+    with user_errors(), bars() as tell:
         found = self_check(seed, maps, samples, lambda done, total: tell("self-check", done, total, ""))
     for check in found["none"]:
         out.print(
@@ -562,9 +459,9 @@ def run_command(
 
     config = read_recipe(recipe)
     if dry_run:
-        return _show(config)
+        return show(config)
     place = choose_device(device)
-    with _user_errors(), _bars() as tell:
+    with user_errors(), bars() as tell:
         report = run_recipe(recipe, out_folder, place.type, tell)
     out.print(f"{report}", highlight=False)
 
@@ -584,11 +481,11 @@ def demo(
     """
     from zwicky.demo import run_demo
 
-    with _user_errors(), _bars() as tell:
+    with user_errors(), bars() as tell:
         posterior, radii, truth = run_demo(
             out_folder, samples, seed, device, lambda done, total: tell("sample", done, total, "")
         )
-    _print_masses(posterior.masses(radii), truth)
+    print_masses(posterior.masses(radii), truth)
     out.print(f"{out_folder / 'posterior.fits'}\n{out_folder / 'reconstruction.png'}", highlight=False)
 
 

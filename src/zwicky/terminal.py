@@ -1,0 +1,115 @@
+"""What commands share on the terminal: bars, errors, lists in options, the table of masses."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+
+from zwicky.io import UserError
+
+out = Console()
+err = Console(stderr=True)
+
+
+def fail(message: str, status: int = 2) -> None:
+    if message:
+        err.print(f"zwicky: {message}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(status)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Impossible settings (ValueError of a configuration) are the user's to mend."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int, str], None]]:
+    """Progress bars, one a stage, on standard error; call with (stage, done, in all, remark).
+
+    Where standard error is not a terminal, a line at every tenth of a stage takes the place of a bar.
+    """
+    if not err.is_terminal:
+        yield _lines()
+        return
+    columns = (
+        TextColumn("{task.description:<18}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[remark]}"),
+    )  # fmt: skip
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=err) as progress:
+
+        def tell(stage: str, done: int, total: int, remark: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total, remark=remark)
+            progress.update(tasks[stage], completed=done, total=total, remark=remark)
+
+        yield tell
+
+
+def _lines() -> Callable[[str, int, int, str], None]:
+    """Progress as lines of a log."""
+    start, tenths = time.monotonic(), dict[str, int]()
+
+    def tell(stage: str, done: int, total: int, remark: str = "") -> None:
+        tenth = 10 * done // max(total, 1)
+        if tenths.get(stage) != tenth:
+            tenths[stage] = tenth
+            text = f"{time.monotonic() - start:7.0f} s  {stage}: {done}/{total} {remark}"
+            err.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    return tell
+
+
+def show(config: Any) -> None:
+    out.print_json(json.dumps(config if isinstance(config, dict) else asdict(config), default=str))
+
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def integers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"{option} takes whole numbers separated by commas, not {text!r}.") from error
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise UserError(f"{option} takes numbers separated by commas, not {text!r}.") from error
+
+
+def remark(latest: dict[str, float]) -> str:
+    return f"validation {latest['validation']:.4f}" if latest else ""
+
+
+def print_masses(masses: Any, truth: dict[tuple[str, str], float] | None = None) -> None:
+    """Print the table of masses; with the truth, its value and the pull (mean - truth) / std."""
+    table = RichTable(title="Mass [1e14 Msun]")
+    for name in ("channel", "aperture", "R [kpc]", "mean", "std", "16-84%", *(("truth", "pull") if truth else ())):
+        table.add_column(name, justify="left" if name in ("channel", "aperture") else "right")
+    for row in masses:
+        mean, std, low, high = (float(row[k]) / 1e14 for k in ("mean", "std", "p16", "p84"))
+        cells = [row["channel"], row["aperture"], f"{row['radius_kpc']:.0f}", f"{mean:.3f}", f"{std:.3f}"]
+        cells.append(f"{low:.3f} - {high:.3f}")
+        if truth:
+            true = truth[row["channel"], row["aperture"]] / 1e14
+            cells += [f"{true:.3f}", f"{(mean - true) / std:+.2f}"]
+        table.add_row(*(str(c) for c in cells))
+    out.print(table)

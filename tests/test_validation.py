@@ -108,3 +108,16 @@ def test_clusters_of_a_run_are_measured(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 10000
     nothing = subprocess.run([*command[:-1], "1e17"], capture_output=True, text=True)
     assert (nothing.returncode, nothing.stderr.strip()) == (1, "no halo lies between the masses.")
+
+
+def test_a_slice_of_an_even_lattice_is_the_mean_and_one_clump_is_in_its_pixel():
+    from zwicky.simulate.state import Species
+
+    slices, n, box = script("slices"), 16, 8.0
+    x = (np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) + 0.5) * box / n
+    even = Species(x, np.zeros_like(x), np.ones(n**3), np.ones(n**3))
+    np.testing.assert_allclose(slices.slice_of(even, box, 2.0, 8), 1.0)
+    clump = np.array([[1.5, 6.5, 4.0]])
+    found = slices.slice_of(Species(clump, 0 * clump, np.ones(1), np.ones(1)), box, box, 8)
+    assert found[6, 1] == 64.0
+    assert found.sum() == 64.0

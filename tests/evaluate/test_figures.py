@@ -76,10 +76,16 @@ def draw(name, metrics):
     if name == "mass":
         M = np.geomspace(1e14, 1e15, 8)
         return figures.mass_figure({c: {"mass": M, "mass_pred": 1.1 * M, "mass_std": 0.1 * M} for c in metrics})
+    if name == "scatter":
+        M = np.geomspace(1e14, 1e15, 8)
+        return figures.scatter_figure({c: {"map": {"mass": M, "mass_pred": 1.1 * M}} for c in metrics})
     return getattr(figures, f"{name}_figure")(metrics)
 
 
-@pytest.mark.parametrize("name", ["power", "profiles", "mass", "calibration"])
+OF_METRICS = ("power", "profiles", "calibration", "pixels", "convergence", "regression", "trends")
+
+
+@pytest.mark.parametrize("name", [*OF_METRICS, "mass", "scatter"])
 def test_figures_have_labelled_axes(metrics, name):
     figure = draw(name, metrics)
     figure.canvas.draw()
@@ -88,16 +94,51 @@ def test_figures_have_labelled_axes(metrics, name):
     assert all(ax.get_ylabel() for ax, spec in zip(figure.axes, grid, strict=True) if spec.is_first_col())
 
 
-@pytest.mark.parametrize("name", ["power", "profiles", "calibration"])
+@pytest.mark.parametrize("name", [*OF_METRICS, "shapes"])
 def test_an_empty_bin_is_drawn_empty(metrics, name):
-    empty = {c: {**m, "bins": {"all": {"n_maps": 0, "n_clusters": 0}}} for c, m in metrics.items()}
+    bins = {mass_bin: {"n_maps": 0, "n_clusters": 0} for mass_bin in ("all", "low", "high")}
+    empty = {c: {**m, "bins": bins} for c, m in metrics.items()}
     figure = draw(name, empty)
     figure.canvas.draw()
     assert all(figures.EMPTY in [text.get_text() for text in ax.texts] for ax in figure.axes)
     assert not any(ax.containers or ax.collections for ax in figure.axes)
 
 
-def test_no_masses_are_drawn_empty():
-    figure = figures.mass_figure({"gas": {}})
+@pytest.mark.parametrize("draw_it", [figures.mass_figure, figures.scatter_figure])
+def test_no_masses_are_drawn_empty(draw_it):
+    figure = draw_it({"gas": {}})
     figure.canvas.draw()
     assert all(ax.texts[0].get_text() == figures.EMPTY and not ax.lines for ax in figure.axes)
+
+
+def test_the_inputs_are_drawn_where_they_are_known(metrics):
+    result = metrics["gas"]
+    power = {**result["bins"]["all"]["power"], "r_input_xray": result["bins"]["all"]["power"]["r_mean"]}
+    bins = {"all": {**result["bins"]["all"], "power": power}}
+    before, after = (figures.power_figure({"gas": {**result, "bins": b}}) for b in (result["bins"], bins))
+    labels = [[line.get_label() for line in figure.axes[1].lines] for figure in (before, after)]
+    assert "X-ray" not in labels[0]
+    assert labels[1].count("X-ray") == 1
+
+
+def test_a_model_without_a_posterior_leaves_gaps_in_a_comparison():
+    numbers = {"value": 0.1, "error": None, "maps": 3}
+    statistics = {key: {"label": key, "ideal": "low"} for key in ("known", "unknown")}
+    found = {"known": numbers, "unknown": {"value": None, "error": None, "maps": 0}}
+    models = {"ours": found, "other": found}
+    table = {"reference": "ours", "statistics": statistics, "models": models, "differences": {"other": found}}
+    known, unknown, blank = figures.comparison_figure({"gas": table}).axes
+    assert len(known.containers) == 1
+    assert not unknown.containers
+    assert unknown.texts[0].get_text() == figures.EMPTY
+    assert not blank.axison
+
+
+@pytest.mark.parametrize("broken", [np.nan, 0.0])
+def test_examples_of_empty_maps_still_draw(maps, broken):
+    blank = {name: np.full((32, 32), broken) for name in CHANNELS}
+    halo = {"m200m": 1e14, "r200m": 1000.0, "r500c": 500.0}
+    found = {"inputs": {"xray": blank["gas"]}, "truth": maps["truth"], "mean": blank, "std": blank, "sample": blank,
+             "pixel_kpc": 200.0, "halo": halo}  # fmt: skip
+    figures.maps_figure([found], "gas").canvas.draw()
+    figures.images_figure([found]).canvas.draw()

@@ -3,6 +3,7 @@
 `pytest tests/evaluate/test_golden.py --golden` draws the pictures in `golden/` anew: look at them before you keep them.
 """
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.ticker import NullFormatter
 
 from zwicky.evaluate import figures
 from zwicky.evaluate.calibration import LEVELS
+from zwicky.evaluate.figures.style import COLUMN, PAGE
 
 GOLDEN = Path(__file__).with_name("golden")
 DPI = 60
@@ -236,6 +238,32 @@ def test_a_curve_that_is_missing_is_noticed(name):
         figure = FIGURES[name]()
         hide(curves(figure.axes[0])[i])
         assert distance(drawn(without_text(figure)), golden) > TOLERANCE
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_text_is_legible_whole_and_apart(name):
+    figure = FIGURES[name]()
+    with rc_context(figures.STYLE):
+        figure.set_dpi(figures.STYLE["savefig.dpi"])
+        figure.canvas.draw()
+    assert figure.get_figwidth() in (COLUMN, PAGE) or COLUMN < figure.get_figwidth() < PAGE
+    ticks = [labels_of_ticks(axis) for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
+    names = [text for ax in figure.axes for text in (ax.title, ax.xaxis.label, ax.yaxis.label, *ax.texts)]
+    legends = [text for legend in figure.legends for text in legend.get_texts()]
+    texts = [text for text in [*itertools.chain(*ticks), *names, *legends] if text.get_text()]
+    assert min(text.get_fontsize() for text in texts) >= 6.0
+    corners = [(text.get_text(), corner) for text in texts for corner in text.get_window_extent().corners()]
+    assert [text for text, corner in corners if not figure.bbox.padded(1.0).contains(*corner)] == []
+    for labels in ticks:
+        pairs = itertools.combinations([(text.get_text(), text.get_window_extent()) for text in labels], 2)
+        assert [(a, b) for (a, box), (b, other) in pairs if box.overlaps(other)] == []
+
+
+def labels_of_ticks(axis):
+    """The labels of an axis that are drawn: those of ticks that lie in it."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [tick for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()] if low <= tick.get_loc() <= high]
+    return [tick.label1 for tick in ticks if tick.label1.get_visible() and tick.label1.get_text()]
 
 
 def test_fonts_do_not_matter(monkeypatch):

@@ -195,7 +195,11 @@ def _power_curves(values: Array, n_samples: int) -> dict[str, Array]:
 
 
 def _input_curves(P_tt: Array, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Correlation (K,) of each input with the truth, and of all of them together; inputs (N, 1 + I, K) as in a row."""
+    """Correlation (K,) of each input with the truth, and of the best linear filter of all of them.
+
+    Args:
+        P_tt: (N, K). inputs: (N, 1 + I, K) as in a row.
+    """
     if not inputs:
         return {}
     P = np.stack(list(inputs.values()), axis=1)  # (N, I, 1 + I, K)

@@ -78,17 +78,17 @@ def maps_figure(examples: Sequence[Example], channel: str) -> Figure:
     return figure
 
 
-def slices_figure(slices: Mapping[str, Array], side_mpc: float, unit: str = "") -> Figure:
+def slices_figure(slices: Mapping[str, Array], side_mpc: float, label: str = "") -> Figure:
     """Slices through a simulation, a panel per species, each on its own logarithmic scale.
 
     Args:
-        slices: {species: (P, P)}. side_mpc: of the slice [Mpc]. unit: of the maps.
+        slices: {species: (P, P)}. side_mpc: of the slice [Mpc]. label: of the maps.
     """
     with rc_context(STYLE):
         figure, axes = new_figure(1, len(slices), 2.3, max(COLUMN, 1.7 * len(slices)), square=True, sharey=True)
         for ax, (species, image) in zip(axes[0], slices.items(), strict=True):
             picture = draw_map(ax, image, 1e3 * side_mpc / image.shape[-1], scale([image]), colours(species))
-            add_bar(figure, picture, ax, unit)
+            add_bar(figure, picture, ax, label)
             ax.set(title=title(species), xlabel="x [Mpc]")
         axes[0, 0].set_ylabel("y [Mpc]")
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +11,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from zwicky.evaluate.figures.style import Array
 
@@ -49,10 +50,23 @@ def draw_map(ax: Axes, image: Array, pixel_kpc: float, norm: Normalize, colour_m
 
 def add_bar(figure: Figure, picture: AxesImage, axes: Axes | Sequence[Axes], label: str) -> None:
     """A colour bar below the axes."""
-    bar = figure.colorbar(picture, ax=axes, location="bottom", fraction=0.06, pad=0.03, aspect=16, shrink=0.9)
+    ticks: Any = _few_ticks(picture.norm) if isinstance(picture.norm, LogNorm) else {}
+    bar = figure.colorbar(picture, ax=axes, location="bottom", fraction=0.06, pad=0.03, aspect=16, shrink=0.9, **ticks)
     bar.set_label(label)
-    if isinstance(picture.norm, LogNorm):
-        bar.ax.xaxis.set_major_locator(LogLocator(numticks=4))
+    bar.minorformatter = NullFormatter()
+
+
+def _few_ticks(norm: LogNorm) -> dict[str, Any]:
+    """At most four labels, at powers of ten where there are enough of them."""
+    decades = np.log10((norm.vmax or 1.0) / (norm.vmin or 1.0))
+    subs = (1.0,) if decades > 1.5 else (1.0, 3.0) if decades > 0.8 else (1.0, 2.0, 5.0)
+    return {"ticks": LogLocator(subs=subs, numticks=4), "format": FuncFormatter(lambda x, _: _power_of_ten(x))}
+
+
+def _power_of_ten(x: float) -> str:
+    digit, exponent = f"{x:.0e}".split("e")
+    front = "" if digit == "1" else rf"{digit}\times "
+    return f"${front}10^{{{int(exponent)}}}$"
 
 
 def add_circle(ax: Axes, radius_kpc: float, colour: str = "white") -> None:

@@ -8,7 +8,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from zwicky.evaluate.figures.images import INPUT_MAP, add_bar, add_tag, colours, draw_map, scale
-from zwicky.evaluate.figures.style import PAGE, STYLE, Array, name, new_figure, title
+from zwicky.evaluate.figures.style import PAGE, STYLE, Array, name, new_figure, title, unit_label
+from zwicky.products import SURFACE_DENSITY
 
 STD = "Std. dev."
 
@@ -71,7 +72,7 @@ def _draw_row(
     labels: dict[str, str], units: dict[str, str],
 ) -> None:  # fmt: skip
     shared = scale([image for heading, image in maps.items() if heading != STD])
-    unit = units.get(channel, r"M$_\odot$ kpc$^{-2}$")
+    unit = units.get(channel, unit_label(SURFACE_DENSITY))
     for ax, (heading, image) in zip(row, maps.items(), strict=True):
         norm = scale([image]) if heading == STD else shared
         add_bar(figure, draw_map(ax, image, pixel_kpc, norm, colours(channel)), ax, unit)

@@ -5,7 +5,12 @@
 
 Both carry the 2 n^3 particles of `simulate.initial` from z = 49 to 0, without pressure. Prints P(k) of Zwicky over that
 of jaxpm with its last, finest mesh, and how far that is to be trusted: its coarser meshes over the finest, and shorter
-steps over longer ones with the first mesh. Finished runs are kept in the folder.
+steps over longer ones with the first mesh. The error of a mesh that is fine enough goes with the square of its cells d,
+so P(k) of Zwicky is also printed over ("limit")
+
+    P = P_2 + (P_2 - P_1) / (d_1^2 / d_2^2 - 1)          of the last two meshes.
+
+Finished runs are kept in the folder.
 
 A mesh must be several times finer than the lattice that the particles start from: while they are close to it, what a
 mode grows by depends on the pull of single neighbours. So the first table compares the forces at the start, the
@@ -193,6 +198,9 @@ def main():
     meshes = {m: binned(peer_spectra(config, o.folder, m, o.da[0]), edges) for m in o.mesh}
     finest = meshes[o.mesh[-1]]
     ratios = {"zwicky": binned(zwicky_spectra(config, o.folder), edges) / finest}
+    for coarse in o.mesh[-2:-1]:
+        limit = finest + (finest - meshes[coarse]) / ((o.mesh[-1] / coarse) ** 2 - 1)
+        ratios["limit"] = ratios["zwicky"] * finest / limit
     ratios |= {f"{m}": meshes[m] / finest for m in o.mesh[:-1]}
     for da in o.da[1:]:
         ratios[f"da {da:g}"] = binned(peer_spectra(config, o.folder, o.mesh[0], da), edges) / meshes[o.mesh[0]]

@@ -15,7 +15,8 @@ from zwicky.cli import app, main
 from zwicky.version import __version__
 
 COMMANDS = [
-    "simulate", "halos", "observe", "export", "prepare", "card", "train", "models", "reconstruct", "evaluate", "run", "demo",
+    "simulate", "halos", "observe", "export", "prepare", "card", "train", "models", "reconstruct", "evaluate", "run",
+    "demo",
 ]  # fmt: skip
 
 

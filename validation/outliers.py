@@ -19,7 +19,7 @@ from zwicky.cosmology import Cosmology
 from zwicky.dataset.build import build_maps
 from zwicky.dataset.plan import ObserveConfig
 from zwicky.dataset.store import open_maps
-from zwicky.evaluate.outliers import area, judge, roc, shares
+from zwicky.evaluate.outliers import Cases, area, judge, roc, shares
 from zwicky.evaluate.run import choose_rows
 from zwicky.outliers import FALSE_ALARMS
 from zwicky.reconstruct import add_reference, load_model
@@ -85,9 +85,9 @@ FAULTS = {
 }
 
 
-def populations(folder, own, seeds, count):
+def populations(folder, own, names, seeds, count):
     """Name, maps of all channels, R200m [kpc] and clusters of each kind of held-out sightlines; the like ones first."""
-    for name in PHYSICS:
+    for name in ("default", *names):
         maps = own if name == "default" else observe(folder, name, seeds, fractions=(0.0, 0.0, 1.0))
         rows = choose_rows(maps, "test", count)
         found = {channel: maps.read(channel, rows) for channel in (*TARGETS, *INPUTS)}
@@ -97,6 +97,31 @@ def populations(folder, own, seeds, count):
             yield fault, change(found, about[1], np.random.default_rng(0)), *about
 
 
+def trained(o):
+    """A model with its reference, and the set of maps it was trained on."""
+    counts = np.array([o.train, o.validation, o.test])
+    seeds = range(1, counts.sum() + 1)
+    own = observe(o.folder, "default", seeds, hold_out="simulation", fractions=tuple(counts / counts.sum()))
+    config = TrainConfig(TARGETS, INPUTS, steps=o.steps, warmup=min(200, o.steps), widths=(24, 48, 64))
+    folder = train(own.path, o.folder / "model", config)
+    add_reference(folder, own.path)
+    return load_model(folder), own, seeds[-o.test :]
+
+
+def line(name, cases, like, rng):
+    """A line of the table."""
+    cells = [f"{v:5.2f} +- {e:4.2f}" for v, e in shares(cases, FALSE_ALARMS, rng).values()]
+    counts = f"{len(cases.cluster):5d} {len(set(cases.cluster.tolist())):9d}"
+    return f"{name:15s} {counts} {area(like.score, cases.score):6.2f}   {'   '.join(cells)}"
+
+
+def together(every):
+    """Cases of several kinds as one; clusters of different kinds count as different."""
+    number = [np.full(len(cases.cluster), 1_000_000 * i) + cases.cluster for i, cases in enumerate(every)]
+    columns = (np.concatenate([getattr(cases, field) for cases in every]) for field in ("score", "pull"))
+    return Cases(*columns, np.concatenate(number))
+
+
 def main():
     """Run, print the table, draw the ROC curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -104,33 +129,26 @@ def main():
     for split, default in (("train", 3), ("validation", 2), ("test", 1)):
         parser.add_argument(f"--{split}", type=int, default=default, help="simulations")
     parser.add_argument("--sightlines", type=int, default=60, help="of each kind")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=3000, help="of the training")
     parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--physics", nargs="*", default=list(PHYSICS)[1:], choices=list(PHYSICS)[1:])
     parser.add_argument("--given", nargs="+", default=INPUTS, help="the channels that are given")
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
-    counts = np.array([o.train, o.validation, o.test])
-    seeds = range(1, counts.sum() + 1)
-    own = observe(o.folder, "default", seeds, hold_out="simulation", fractions=tuple(counts / counts.sum()))
-    config = TrainConfig(TARGETS, INPUTS, steps=o.steps, widths=(24, 48, 64), batch=16)
-    folder = train(own.path, o.folder / "model", config)
-    add_reference(folder, own.path)
-    model, rng, like, every = load_model(folder), np.random.default_rng(0), None, {}
-    print("kind              maps  clusters  area    warned        failed        failed and warned / failed")
-    for name, maps, r200m, cluster in populations(o.folder, own, seeds[-o.test :], o.sightlines):
+    model, own, seeds = trained(o)
+    every, rng = {}, np.random.default_rng(0)
+    print("kind             maps  clusters   area   warned          failed          warned of the failed")
+    for name, maps, r200m, cluster in populations(o.folder, own, o.physics, seeds, o.sightlines):
         given, truth = ({c: maps[c] for c in names} for names in (o.given, TARGETS))
-        cases = judge(model, given, truth, r200m, cluster, own.redshift, o.samples)
-        like = like or cases
-        every[name] = cases
-        cells = [f"{v:5.2f} +- {e:4.2f}" for v, e in shares(cases, FALSE_ALARMS, rng).values()]
-        start = f"{name:16s} {len(cluster):5d} {len(set(cluster.tolist())):9d} {area(like.score, cases.score):5.2f}"
-        print(f"{start}  {'  '.join(cells)}   ({cases.failed.sum()} failed)", flush=True)
-        np.savez(o.folder / f"cases-{'-'.join(o.given)}-{name}.npz", **cases._asdict())
+        every[name] = judge(model, given, truth, r200m, cluster, own.redshift, o.samples)
+        print(line(name, every[name], every["default"], rng), flush=True)
+    like, others = every.pop("default"), every
+    print(line("all but default", together(others.values()), like, rng))
 
     def panel(ax):
         ax.plot([0, 1], [0, 1], color="0.6", lw=0.8)
         ax.axvline(FALSE_ALARMS, color="0.6", lw=0.8, ls=":")
-        for i, (name, cases) in enumerate(list(every.items())[1:]):
+        for i, (name, cases) in enumerate(others.items()):
             style = "-" if i < len(COLOURS) else "--"
             ax.plot(*roc(like.score, cases.score), style, color=COLOURS[i % len(COLOURS)], label=name)
         ax.set(xlabel="false alarms", ylabel="share caught", xlim=(0, 1), ylim=(0, 1.01))

@@ -5,22 +5,19 @@ A map v, on the normalised scale of the model, is told by the features of its ri
     f = (mean_k v, ln rms_k (v - mean_k v))                                profile and lumpiness, all channels in a row
 
 The features of the maps of training, f_y of inputs and f_x of targets, have the mean mu and the covariance C, shrunk
-after Ledoit & Wolf (2004). Images are odd where they differ from those of training, or from those that the samples x_s
-of their posterior make likely:
+after Ledoit & Wolf (2004). Three distances are taken, of the images from those of training in all features; in the
+brightness of channels alone (a column of G is 1 for the means of one channel); and in the brightness that the samples
+x_s of their own posterior leave unexplained:
 
-    d   = f_y - mu_y                                          of covariance  C_yy
-    r_s = d - C_yx C_xx^-1 (f_x(s) - mu_x)                    of covariance  R = C_yy - C_yx C_xx^-1 C_xy
+    d = f_y - mu_y,           D_1^2 = d^T C_yy^-1 d
+    b = B(d, C_yy),           D_2^2 = b^T (G^T C_yy^-1 G) b,    B(v, V) = (G^T V^-1 G)^-1 G^T V^-1 v
+    b' = B(< r_s >_s, R),     D_3^2 = (b' - m)^T K^-1 (b' - m)
+    r_s = d - C_yx C_xx^-1 (f_x(s) - mu_x),    R = C_yy - C_yx C_xx^-1 C_xy
 
-A sample of a calibrated posterior and the truth are drawn from one distribution, so that r_s of like clusters is known
-whatever the width of the posterior (Gelman, Meng & Stern 1996). How far off a vector v of covariance V is, is told in
-two ways: in all features, and in the brightness of channels alone, by the columns of G, each 1 for the means of one:
-
-    D^2 = v^T V^-1 v,        D_b^2 = b^T (G^T V^-1 G) b,    b = (G^T V^-1 G)^-1 G^T V^-1 v
-
-D sees any shape; D_b finds a change by a common factor, the most likely one, that drowns in the noise of all features.
+B is the most likely change of brightness by a factor common to a channel, which drowns in the noise of all features.
+m and K are mean and covariance of b' over the validation split, because they depend on how well the model was trained.
 Features of channels that are not given and of rings that are not seen are left out: the marginals of a Gaussian. z is
-the cube root of D^2 (mean over samples), which makes a chi^2 nearly Gaussian (Wilson & Hilferty 1931), standardised by
-the validation split of the same set, and
+the cube root of D^2, which makes a chi^2 nearly Gaussian (Wilson & Hilferty 1931), standardised by the same split, and
 
     score = (1 + number of validation maps with max z_i >= max z) / (1 + their number)
 
@@ -62,7 +59,8 @@ class Reference:
 
     Args:
         mean: (F + T,) of the F features of the inputs and the T of the targets. covariance: (F + T, F + T).
-        images: (M, F) features of the inputs of validation maps. samples: (M, S, T) of samples of their posteriors.
+        images: (M, F) features of the inputs of validation maps. samples: (M, T) means of those of samples of their
+            posteriors.
     """
 
     mean: Array
@@ -72,8 +70,8 @@ class Reference:
 
     def __post_init__(self) -> None:
         size, f = len(self.mean), self.images.shape[-1]
-        shapes = self.covariance.shape == (size, size) and self.samples.shape[2:] == (size - f,)
-        if not (shapes and len(self.images) == len(self.samples) >= 2 and self.samples.shape[1] > 0):
+        shapes = self.covariance.shape == (size, size) and self.samples.shape[1:] == (size - f,)
+        if not (shapes and len(self.images) == len(self.samples) >= 2):
             raise ValueError("the arrays of a reference do not fit each other, or are too few.")
 
     @classmethod
@@ -89,18 +87,17 @@ class Reference:
         """The reference of a set of maps: Gaussian of its training split, distances of its validation split.
 
         Args:
-            scales: of all channels. most: validation maps, spread evenly over the split.
+            scales: of all channels. most: validation maps, shared out evenly between clusters.
             draw: (normalised inputs (K, P, P), running number, how many in all) -> normalised samples (S, C, P, P).
         """
         train = maps.rows("train")
         both = np.concatenate([_read_features(maps, names, scales, train) for names in (inputs, targets)], axis=1)
         mean, covariance = gaussian(both)
-        rows = maps.rows("validation")
-        rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+        rows = maps.few("validation", most)
         samples = []
         for i, row in enumerate(rows):
             y = _normalised(maps, inputs, scales, np.array([row]))[0]
-            samples.append(features(draw(y, i, len(rows))))
+            samples.append(features(draw(y, i, len(rows))).mean(0))
         return cls(mean, covariance, _read_features(maps, inputs, scales, rows), np.stack(samples))
 
     def score(self, y: NDArray, known: NDArray[np.bool_], x: NDArray) -> Outlier | None:
@@ -113,7 +110,7 @@ class Reference:
         seen = np.flatnonzero(np.isfinite(f_y))
         if len(seen) < LEAST_FEATURES:
             return None
-        found = self._distances(seen, f_y[None], features(x)[None])
+        found = self._distances(seen, f_y[None], features(x).mean(0)[None])
         like = self._distances(seen, self.images, self.samples)
         z = {name: _standardised(float(found[name][0]), like[name]) for name in like}
         largest = np.max([others for _, others in z.values()], axis=0)
@@ -121,18 +118,23 @@ class Reference:
         return Outlier(tail(max(parts.values()), largest), FALSE_ALARMS, parts)
 
     def _distances(self, seen: NDArray[np.int64], f_y: Array, f_x: Array) -> dict[str, Array]:
-        """D^2 and D_b^2, (M,), by the features `seen`, of images (M, F) and of their samples (M, S, T)."""
+        """The three D^2, (N,), by the features `seen`, of images (N, F) and of their samples (N, T)."""
         size = self.images.shape[1]
-        mu_y, mu_x = self.mean[seen], self.mean[size:]
-        C_yy, C_yx = self.covariance[np.ix_(seen, seen)], self.covariance[seen, size:]
-        slope = np.linalg.solve(self.covariance[size:, size:], C_yx.T)
-        delta = f_y[:, seen] - mu_y
-        residual, R = delta[:, None] - (f_x - mu_x) @ slope, C_yy - C_yx @ slope
-        G = _brightness(size)[seen]
+        d, C_yy = f_y[:, seen] - self.mean[seen], self.covariance[np.ix_(seen, seen)]
+        b, precision = brightness(d, C_yy, _channels(size)[seen])
+        m, K = gaussian(self._unexplained(seen, self.images, self.samples))
         return {
-            "images": _quadratic(delta, C_yy), "brightness": _along(delta, C_yy, G),
-            "samples": _quadratic(residual, R).mean(1), "brightness by samples": _along(residual, R, G).mean(1),
+            "images": _quadratic(d, C_yy), "brightness": np.einsum("ni,ij,nj->n", b, precision, b),
+            "samples": _quadratic(self._unexplained(seen, f_y, f_x) - m, K),
         }  # fmt: skip
+
+    def _unexplained(self, seen: NDArray[np.int64], f_y: Array, f_x: Array) -> Array:
+        """Brightness b' of each channel that samples do not explain, (N, channels seen)."""
+        size = self.images.shape[1]
+        C_xx, C_xy = self.covariance[size:, size:], self.covariance[size:, seen]
+        slope = np.linalg.solve(C_xx, C_xy)
+        r = f_y[:, seen] - self.mean[seen] - (f_x - self.mean[size:]) @ slope
+        return brightness(r, self.covariance[np.ix_(seen, seen)] - C_xy.T @ slope, _channels(size)[seen])[0]
 
     def save(self, folder: str | Path) -> None:
         """Write it into the folder of a model."""
@@ -156,7 +158,7 @@ def read_reference(folder: str | Path, pixels: int, inputs: int, targets: int) -
                 raise ValueError("unknown format")
             found = Reference(**{name: f.get_tensor(name) for name in f.keys()})  # noqa: SIM118
         size = len(features(np.zeros((inputs, pixels, pixels)))), len(features(np.zeros((targets, pixels, pixels))))
-        if (found.images.shape[1], found.samples.shape[2]) != size:
+        if (found.images.shape[1], found.samples.shape[1]) != size:
             raise ValueError("other channels")
     except (*DAMAGE, SafetensorError) as error:
         raise UserError(f"{path} is damaged or of another model; move it away to go on without it.") from error
@@ -218,16 +220,19 @@ def _quadratic(r: Array, covariance: Array) -> Array:
     return (white**2).sum(0).reshape(r.shape[:-1])
 
 
-def _along(r: Array, covariance: Array, G: Array) -> Array:
-    """b^T (G^T C^-1 G) b with b the most likely r = G b, over the last axis, (...); columns of zeros do not count."""
+def brightness(v: Array, covariance: Array, G: Array) -> tuple[Array, Array]:
+    """The most likely b of v = G b for rows v (N, F), (N, K), and its inverse covariance, without columns of zeros.
+
+    Args:
+        G: (F, K).
+    """
     G = G[:, G.any(0)]
-    if not G.size:
-        return np.zeros(r.shape[:-1])
     white = np.linalg.solve(covariance, G)
-    return _quadratic(r @ white, G.T @ white)
+    precision = G.T @ white
+    return np.linalg.solve(precision, (v @ white).T).T, precision
 
 
-def _brightness(size: int) -> Array:
+def _channels(size: int) -> Array:
     """Which of `size` features are means of each channel, (size, K)."""
     feature = np.arange(size)
     mean = feature % (2 * RINGS) < RINGS

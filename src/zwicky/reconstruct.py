@@ -291,11 +291,12 @@ def add_reference(
     maps: str | Path,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
-    samples: int = 8,
+    samples: int = 6,
 ) -> None:
     """Give a model the reference that outliers are told by, from the set it was trained on, unless it has one.
 
-    A set with too few validation maps to take a limit from leaves the model without.
+    A set with too few validation maps to take a limit from leaves the model without, and so does noise in the training:
+    the maps of the set have none, and noisy images would all be unlike them.
 
     Args:
         progress: called as progress(validation maps done, in all). samples: of each.
@@ -304,9 +305,9 @@ def add_reference(
         UserError: the model or the maps cannot be used.
     """
     model, map_set = load_model(folder, device), open_maps(maps)
-    if model.reference is not None or len(map_set.rows("validation")) < FEWEST:
-        return
     c = model.config
+    if model.reference is not None or c.noisy or len(map_set.rows("validation")) < FEWEST:
+        return
 
     def draw(y: NDArray[np.float32], i: int, count: int) -> NDArray[np.float32]:
         images = {name: c.scales[name].inverse(y[k]) for k, name in enumerate(c.inputs)}

@@ -322,7 +322,7 @@ def test_linear_correlation_limits(rng):
     np.testing.assert_allclose(noisy, np.sqrt(0.5), atol=0.05)
     P_it, P_ij, P_tt = input_powers(t, [t + n])
     np.testing.assert_allclose(
-        metrics.linear_correlation(P_it, P_ij, P_tt), metrics.correlation(P_it[:, 0], P_ij[:, 0, 0], P_tt, pooled=True)
+        metrics.linear_correlation(P_it, P_ij, P_tt), metrics.correlation(P_it[:, 0], P_ij[:, 0, 0], P_tt)
     )
 
 

@@ -68,6 +68,12 @@ class MapSet:
         """Indices of the rows of `train`, `validation` or `test`."""
         return np.flatnonzero(self.split == SPLITS.index(split))
 
+    def few(self, split: str, count: int) -> NDArray[np.int64]:
+        """At most `count` rows of a split: one sightline of every cluster first, then a second of each, and so on."""
+        rows = self.rows(split)
+        turn = np.array([np.sum(self.cluster[rows[:i]] == self.cluster[r]) for i, r in enumerate(rows)])
+        return np.sort(rows[np.argsort(turn, kind="stable")][:count])
+
     def read(self, channel: str, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float32]:
         """Maps (R, Y, X) of a channel, in its unit.
 

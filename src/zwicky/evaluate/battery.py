@@ -195,7 +195,7 @@ def _power_curves(values: Array, n_samples: int) -> dict[str, Array]:
 
 
 def _input_curves(P_tt: Array, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Correlation (K,) of each input with the truth, per map and pooled, and of all inputs by one filter for all maps.
+    """Correlation (K,) of each input with the truth, and of the best linear filter of all of them.
 
     Args:
         P_tt: (N, K). inputs: (N, 1 + I, K) as in a row.
@@ -204,10 +204,7 @@ def _input_curves(P_tt: Array, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return {}
     P = np.stack(list(inputs.values()), axis=1)  # (N, I, 1 + I, K)
     P_it, P_ij = P[:, :, 0], P[:, :, 1:]
-    each = {
-        f"r_{name}{end}": metrics.correlation(P_it[:, i], P_ij[:, i, i], P_tt, pooled=pooled)
-        for i, name in enumerate(inputs) for end, pooled in (("", False), ("_pooled", True))
-    }  # fmt: skip
+    each = {f"r_{name}": metrics.correlation(P_it[:, i], P_ij[:, i, i], P_tt) for i, name in enumerate(inputs)}
     return each | {"r_inputs_linear": metrics.linear_correlation(P_it, P_ij, P_tt)}
 
 

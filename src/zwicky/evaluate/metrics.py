@@ -150,18 +150,19 @@ def correlation(P_mt: Array, P_mm: Array, P_tt: Array, *, pooled: bool = False) 
 
 
 def linear_correlation(P_it: Array, P_ij: Array, P_tt: Array) -> Array:
-    """Correlation with the truth of the best linear combination of several images at each k, (K,).
+    """r(k) of the best linear filter of several images m = sum_i w_i i, a Wiener filter, (K,), per map and averaged.
 
-    r^2(k) = P_it^T P_ij^-1 P_it / P_tt of the powers pooled over maps: what a Wiener filter of the images would reach.
+    w(k) = < P_ij >^-1 < P_it > over maps: one filter for all of them.
 
     Args:
         P_it: (N, I, K). P_ij: (N, I, I, K). P_tt: (N, K).
     """
-    P_it, P_ij, P_tt = P_it.mean(0).T, np.moveaxis(P_ij.mean(0), -1, 0), P_tt.mean(0)
-    size = np.sqrt(np.maximum(np.einsum("kii->ki", P_ij), np.finfo(float).tiny))
-    P_it, P_ij = P_it / size, P_ij / (size[:, :, None] * size[:, None, :])  # images have units of their own
-    explained = np.einsum("ki,kij,kj->k", P_it, np.linalg.pinv(P_ij, rcond=1e-10, hermitian=True), P_it)
-    return np.sqrt(np.maximum(ratio(explained, P_tt), 0.0))
+    it, ij = P_it.mean(0).T, np.moveaxis(P_ij.mean(0), -1, 0)  # (K, I), (K, I, I)
+    size = np.sqrt(np.maximum(np.einsum("kii->ki", ij), np.finfo(float).tiny))  # images have units of their own
+    inverse = np.linalg.pinv(ij / (size[:, :, None] * size[:, None, :]), rcond=1e-10, hermitian=True)
+    w = np.einsum("kij,kj->ki", inverse, it / size) / size
+    P_mt, P_mm = np.einsum("ki,nik->nk", w, P_it), np.einsum("ki,nijk,kj->nk", w, P_ij, w)
+    return correlation(P_mt, P_mm, P_tt)
 
 
 def _pool(pooled: bool, *powers: Array) -> tuple[Array, ...]:

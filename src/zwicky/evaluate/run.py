@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,14 @@ from zwicky.diffusion.sample import SAMPLERS
 from zwicky.evaluate.battery import summarise
 from zwicky.evaluate.compare import compare
 from zwicky.evaluate.contest import Contestant, contestants
-from zwicky.evaluate.report import figure_arrays, write_report
+from zwicky.evaluate.figures import Example
+from zwicky.evaluate.report import figure_arrays, write_comparison, write_report
 from zwicky.evaluate.rows import MapGrid, Row, map_row
-from zwicky.io import UserError, atomic_path, require_writable, write_json
+from zwicky.io import UserError, atomic_path, require_writable
 from zwicky.observe.sightlines import SPLITS
 from zwicky.version import __version__
+
+GAS = ("fgas200m", "fgas500c")  # gas fractions of halos, over which errors are shown
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,11 @@ class Task:
             raise UserError(f"{self.folder} holds the report of another evaluation; choose another folder.")
         return True
 
+    def shown(self, maps: MapSet) -> list[int]:
+        """Rows that figures show: clusters of the least, the middle and the largest mass."""
+        order = self.rows[np.argsort(maps.halo["m200m"][self.rows], kind="stable")]
+        return list(dict.fromkeys(int(order[i]) for i in (0, (len(order) - 1) // 2, -1)))
+
     def read(self, row: int, channel: str) -> Row:
         """The numbers of one row and channel."""
         with np.load(self.work / f"{row}.npz") as file:
@@ -137,12 +145,15 @@ def _task(c: Contestant, maps: MapSet, folder: Path, config: EvaluateConfig) -> 
 
 
 def choose_rows(maps: MapSet, split: str, count: int) -> NDArray[np.int64]:
-    """At most `count` rows of a split: one sightline of every cluster first, then a second of each, and so on."""
-    rows = maps.rows(split)
+    """At most `count` rows of a split, as `MapSet.few` chooses them.
+
+    Raises:
+        UserError: there are none.
+    """
+    rows = maps.few(split, count)
     if len(rows) == 0:
         raise UserError(f"{maps.path} has no {split} rows.")
-    turn = np.array([np.sum(maps.cluster[rows[:i]] == maps.cluster[r]) for i, r in enumerate(rows)])
-    return np.sort(rows[np.argsort(turn, kind="stable")][:count])
+    return rows
 
 
 def _keep_row(task: Task, maps: MapSet, row: int, config: EvaluateConfig) -> None:
@@ -150,20 +161,49 @@ def _keep_row(task: Task, maps: MapSet, row: int, config: EvaluateConfig) -> Non
     file = task.work / f"{row}.npz"
     if file.exists():
         return
-    samples = _sample_row(task.contestant, maps, row, config)
+    c, halo = task.contestant, maps.halo
+    inputs, truth = (_read_maps(maps, names, row) for names in (c.inputs, c.targets))
+    samples = _sample_row(c, inputs, row, config)
     reduced: Row = {}
-    for name in task.contestant.targets:
+    for name, t in truth.items():
         rng = np.random.default_rng([config.seed, row])
-        truth = maps.read(name, np.array([row]))[0]
-        numbers = map_row(truth, samples[name], _grid(maps), maps.halo["r500c"][row], maps.halo["r200m"][row], rng)
+        numbers = map_row(t, samples[name], _grid(maps), halo["r500c"][row], halo["r200m"][row], rng, inputs)
         reduced |= {f"{name}/{key}": value for key, value in numbers.items()}
+    if row in task.shown(maps):
+        reduced |= _example(inputs, truth, samples)
     with atomic_path(file) as part, open(part, "wb") as f:
         np.savez(f, **reduced)  # type: ignore[arg-type]
 
 
-def _sample_row(c: Contestant, maps: MapSet, row: int, config: EvaluateConfig) -> dict[str, NDArray]:
+def _read_maps(maps: MapSet, names: Sequence[str], row: int) -> dict[str, NDArray]:
+    return {name: maps.read(name, np.array([row]))[0] for name in names}
+
+
+def _example(inputs: Mapping[str, NDArray], truth: Mapping[str, NDArray], samples: Mapping[str, NDArray]) -> Row:
+    """The maps that figures show of a sightline, under "example/<what>/<channel>"."""
+    kinds = {
+        "inputs": inputs, "truth": truth, "mean": {name: x.mean(0) for name, x in samples.items()},
+        "std": {name: x.std(0, ddof=min(1, len(x) - 1)) for name, x in samples.items()},
+        "sample": {name: x[0] for name, x in samples.items()},
+    }  # fmt: skip
+    return {f"example/{kind}/{name}": image for kind, found in kinds.items() for name, image in found.items()}
+
+
+def _read_example(task: Task, maps: MapSet, row: int) -> Example:
+    halo = {name: float(maps.halo[name][row]) for name in ("m200m", "r200m", "r500c")}
+    with np.load(task.work / f"{row}.npz") as file:
+        found: dict[str, dict[str, NDArray]] = {}
+        for key in file.files:
+            if key.startswith("example/"):
+                _, kind, channel = key.split("/")
+                found.setdefault(kind, {})[channel] = file[key]
+    return Example(**found, pixel_kpc=maps.pixel_kpc, halo=halo, units=maps.units)  # type: ignore[typeddict-item]
+
+
+def _sample_row(
+    c: Contestant, inputs: Mapping[str, NDArray], row: int, config: EvaluateConfig
+) -> dict[str, NDArray]:
     """Samples {channel: (S, Y, X)} of one row, all inputs given."""
-    inputs = {name: maps.read(name, np.array([row]))[0] for name in c.inputs}
     return c.draw(inputs, config.samples, config.seed * 1_000_003 + row)
 
 
@@ -178,10 +218,13 @@ def _write_report(task: Task, maps: MapSet, config: EvaluateConfig) -> None:
         samples = next((len(row["profile_samples"]) for row in reduced if "profile_samples" in row), config.samples)
         channels[name] = summarise(
             reduced, _grid(maps), maps.halo["m200m"][rows], maps.cluster[rows], samples,
-            np.random.default_rng(config.seed),
+            np.random.default_rng(config.seed), halo={n: maps.halo[n][rows] for n in GAS if n in maps.halo},
         )  # fmt: skip
         arrays[name] = figure_arrays(reduced)
-    write_report(task.folder, channels, arrays, {"model": task.contestant.name, "request": task.request, "rows": rows})
+    meta = {"model": task.contestant.name, "request": task.request, "rows": rows}
+    examples = [_read_example(task, maps, row) for row in task.shown(maps)]
+    sets = {split: maps.halo["m200m"][maps.rows(split)] for split in SPLITS}
+    write_report(task.folder, channels, arrays, meta, examples, sets)
 
 
 def _write_comparison(tasks: Sequence[Task], maps: MapSet, folder: Path, config: EvaluateConfig) -> None:
@@ -192,7 +235,7 @@ def _write_comparison(tasks: Sequence[Task], maps: MapSet, folder: Path, config:
     for name in shared:
         of_models = {t.contestant.name: {int(row): t.read(row, name) for row in t.rows} for t in tasks}
         found[name] = compare(of_models, clusters, _grid(maps).k, np.random.default_rng(config.seed))
-    write_json(folder / "comparison.json", {"channels": found})
+    write_comparison(folder, found)
 
 
 def _require_same(path: Path, request: dict) -> None:

@@ -15,7 +15,8 @@ from zwicky.cli import app, main
 from zwicky.version import __version__
 
 COMMANDS = [
-    "simulate", "halos", "observe", "export", "prepare", "card", "train", "models", "reconstruct", "evaluate", "run", "demo",
+    "simulate", "halos", "observe", "export", "prepare", "card", "train", "models", "reconstruct", "evaluate", "run",
+    "demo",
 ]  # fmt: skip
 
 
@@ -386,3 +387,12 @@ def test_another_prior_needs_masses_apart(zwicky, write_image, observation, mode
     command = ["reconstruct", "--model", model_folder, "--sz", y, "--redshift", "0.1", "--pixel-kpc", "200"]
     found = zwicky(*command, "--prior", "flat", "--samples", "2", "--out", tmp_path / "p.fits")
     assert_refused(found, "needs a model that predicts masses apart")
+
+
+def test_a_published_method_is_a_set_of_settings(zwicky, map_file, tmp_path):
+    command = ["train", map_file, "--out", tmp_path / "model", "--dry-run"]
+    status, out, _ = zwicky(*command, "--baseline", "h25", "--widths", "8,16")
+    settings = json.loads(out)
+    assert status == 0
+    assert (settings["kind"], settings["network"], settings["widths"]) == ("h25", "ncsnpp", [8, 16])
+    assert_refused(zwicky(*command, "--baseline", "magic"), "the baseline must be one of")

@@ -99,6 +99,18 @@ def test_a_change_of_brightness_is_found_where_all_features_together_do_not_show
     assert min(z["brightness"], z["samples"]) > z["images"] + 0.5
 
 
+def test_samples_are_asked_only_where_all_is_seen(reference):
+    """Those that saw less err in other ways than those of the validation maps."""
+    inputs, _, drawn = population(1, np.random.default_rng(15))
+    everything = np.ones(inputs[0].shape, bool)
+    corner = everything.copy()
+    corner[:, 0, :2] = False
+    for known, parts in ((everything, 3), (corner, 3), (only(0), 2), (small_field(), 2)):
+        outlier = reference.score(inputs[0], known, drawn[0])
+        assert len(outlier.parts) == parts
+        assert ("samples" in outlier.parts) == (parts == 3)
+
+
 def test_samples_that_do_not_explain_the_images_are_caught(reference):
     inputs, truth, drawn = population(100, np.random.default_rng(4))
     assert np.mean(scores(reference, (inputs, truth, drawn + 1.5)) < FALSE_ALARMS) > 0.95

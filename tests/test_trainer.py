@@ -16,10 +16,12 @@ from zwicky.io import UserError
 from zwicky.nn.mass import MassHead, draw, log_density, mixture_mean
 from zwicky.reconstruct import load_model
 from zwicky.train import TrainConfig, train
+from zwicky.train_config import BASELINES
 
 DRIVER = """
 import json, sys
 from zwicky.train import TrainConfig, train
+from zwicky.train_config import BASELINES
 train(sys.argv[1], sys.argv[2], TrainConfig(**json.loads(sys.argv[3])))
 """
 
@@ -183,3 +185,10 @@ def test_a_new_head_knows_nothing_of_its_input():
     a, b = (head(torch.randn(3, 4, 16, 16), torch.zeros(3, 1)) for _ in range(2))
     for left, right in zip(a, b, strict=True):
         torch.testing.assert_close(left, right)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_published_method_has_settings_that_are_possible(name):
+    config = TrainConfig(**BASELINES[name])
+    assert config.kind in ("regression", "h25")
+    assert config.drop_channel == config.drop_pixels == 0

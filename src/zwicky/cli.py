@@ -180,7 +180,7 @@ def observe(
     with user_errors():
         config = ObserveConfig(
             words(channels), pixels, pixel_kpc, min_mass, per_bin, cap, seed=seed, depth_kpc=depth_kpc,
-            redshift=redshift, hydrogen_column=hydrogen_column, instruments=words(instruments) if instruments else (),
+            redshift=redshift, hydrogen_column=hydrogen_column, instruments=words(instruments),
             pixel_arcsec=pixel_arcsec, directions=directions, emissivity=emissivity,
             metallicity=metallicity, mesh=mesh, field_r200=field_r200, populations=populations,
             kernel=kernel,
@@ -273,21 +273,22 @@ def card(
 def train(
     maps: Annotated[Path, typer.Argument(help="A set of maps.")],
     out_folder: Out,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 4000,
-    batch: Annotated[int, typer.Option(help="Maps a step.")] = 16,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    widths: Annotated[str, typer.Option(help="Widths of the levels, comma-separated.")] = "32,64,128,192",
-    blocks: Annotated[int, typer.Option(help="Residual blocks a level.")] = 1,
-    patch: Annotated[int, typer.Option(help="Side of the pixel blocks folded into channels.")] = 2,
-    inputs: Annotated[str, typer.Option(help="Channels to condition on, comma-separated.")] = "compton_y,xray",
-    targets: Annotated[str, typer.Option(help="Channels to predict, comma-separated.")] = "gas,dark_matter",
-    kind: Annotated[str, typer.Option(help="score; regression (a plain U-Net); h25 (Hsu et al. 2025).")] = "score",
-    network: Annotated[str, typer.Option(help="unet or ncsnpp.")] = "unet",
+    baseline: Annotated[str, typer.Option(help="A published method: unet, h25, h25_unet, deandres_sz, ...")] = "",
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps (4000).")] = None,
+    batch: Annotated[int | None, typer.Option(help="Maps a step (16).")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate (1e-3).")] = None,
+    widths: Annotated[str | None, typer.Option(help="Widths of the levels (32,64,128,192).")] = None,
+    blocks: Annotated[int | None, typer.Option(help="Residual blocks a level (1).")] = None,
+    patch: Annotated[int | None, typer.Option(help="Side of the pixel blocks folded into channels (2).")] = None,
+    inputs: Annotated[str | None, typer.Option(help="Channels to condition on (compton_y,xray).")] = None,
+    targets: Annotated[str | None, typer.Option(help="Channels to predict (gas,dark_matter).")] = None,
+    kind: Annotated[str | None, typer.Option(help="score, regression (a plain U-Net) or h25.")] = None,
+    network: Annotated[str | None, typer.Option(help="unet or ncsnpp.")] = None,
     mass: Annotated[bool, typer.Option("--mass", help="Predict the masses apart from the shapes.")] = False,
-    instruments: Annotated[str, typer.Option(help="Instruments of the set whose images are shown.")] = "",
-    degrade: Annotated[float, typer.Option(help="Share of clean images given a random beam and noise.")] = 0.0,
-    accumulate: Annotated[int, typer.Option(help="Parts that a batch is worked through in.")] = 1,
-    patience: Annotated[int, typer.Option(help="Validations without a lower CRPS before an early end.")] = 0,
+    instruments: Annotated[str | None, typer.Option(help="Instruments of the set whose images are shown.")] = None,
+    degrade: Annotated[float | None, typer.Option(help="Share of clean images given a beam and noise (0).")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Parts that a batch is worked through in (1).")] = None,
+    patience: Annotated[int | None, typer.Option(help="Validations without a lower CRPS before an early end.")] = None,
     time_budget: Annotated[float, typer.Option(help="Minutes that the training may take; 0 for all steps.")] = 0.0,
     start: Annotated[str | None, typer.Option("--from", help="A model to go on from.")] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for the program tensorboard.")] = None,
@@ -300,16 +301,20 @@ def train(
     Example: zwicky train run1/maps.h5 --out run1/model
     """
     from zwicky.reconstruct import add_reference
-    from zwicky.train import TrainConfig
     from zwicky.train import train as run
+    from zwicky.train_config import BASELINES, TrainConfig
 
+    given = {
+        "targets": words(targets), "inputs": words(inputs), "steps": steps, "batch": batch, "blocks": blocks,
+        "learning_rate": learning_rate, "widths": integers(widths, "--widths"), "patch": patch, "seed": seed,
+        "kind": kind, "network": network, "mass": mass or None, "instruments": words(instruments), "degrade": degrade,
+        "accumulate": accumulate, "patience": patience,
+    }  # fmt: skip
+    if baseline and baseline not in BASELINES:
+        raise UserError(f"the baseline must be one of {', '.join(BASELINES)}, not {baseline!r}.")
     with user_errors():
-        config = TrainConfig(
-            words(targets), words(inputs), steps, batch, learning_rate,
-            widths=integers(widths, "--widths"), blocks=blocks, patch=patch, seed=seed, kind=kind, network=network,
-            mass=mass, instruments=words(instruments) if instruments else (), degrade=degrade, accumulate=accumulate,
-            patience=patience,
-        )
+        chosen = {name: value for name, value in given.items() if value not in (None, ())}
+        config = TrainConfig(**{**BASELINES.get(baseline, {}), **chosen})
     if not 0 <= time_budget < float("inf"):
         raise UserError("the time budget must not be negative.")
     if dry_run:

@@ -16,8 +16,9 @@ x_s of their own posterior leave unexplained:
 
 B is the most likely change of brightness by a factor common to a channel, which drowns in the noise of all features.
 m and K are mean and covariance of b' over the validation split, because they depend on how well the model was trained.
-Features of channels that are not given and of rings that are not seen are left out: the marginals of a Gaussian. z is
-the cube root of D^2, which makes a chi^2 nearly Gaussian (Wilson & Hilferty 1931), standardised by the same split, and
+Features of channels that are not given and of rings that are not seen are left out: the marginals of a Gaussian. Then
+D_3 is left out as well, because samples that saw less err in other ways than those of the validation split. z is the
+cube root of D^2, which makes a chi^2 nearly Gaussian (Wilson & Hilferty 1931), standardised by the same split, and
 
     score = (1 + number of validation maps with max z_i >= max z) / (1 + their number)
 
@@ -118,23 +119,23 @@ class Reference:
         return Outlier(tail(max(parts.values()), largest), FALSE_ALARMS, parts)
 
     def _distances(self, seen: NDArray[np.int64], f_y: Array, f_x: Array) -> dict[str, Array]:
-        """The three D^2, (N,), by the features `seen`, of images (N, F) and of their samples (N, T)."""
+        """Each D^2, (N,), by the features `seen`, of images (N, F) and of their samples (N, T)."""
         size = self.images.shape[1]
         d, C_yy = f_y[:, seen] - self.mean[seen], self.covariance[np.ix_(seen, seen)]
         b, precision = brightness(d, C_yy, _channels(size)[seen])
-        m, K = gaussian(self._unexplained(seen, self.images, self.samples))
-        return {
-            "images": _quadratic(d, C_yy), "brightness": np.einsum("ni,ij,nj->n", b, precision, b),
-            "samples": _quadratic(self._unexplained(seen, f_y, f_x) - m, K),
-        }  # fmt: skip
+        found = {"images": _quadratic(d, C_yy), "brightness": np.einsum("ni,ij,nj->n", b, precision, b)}
+        if len(seen) == size:
+            m, K = gaussian(self._unexplained(self.images, self.samples))
+            found["samples"] = _quadratic(self._unexplained(f_y, f_x) - m, K)
+        return found
 
-    def _unexplained(self, seen: NDArray[np.int64], f_y: Array, f_x: Array) -> Array:
-        """Brightness b' of each channel that samples do not explain, (N, channels seen)."""
+    def _unexplained(self, f_y: Array, f_x: Array) -> Array:
+        """Brightness b' of each channel that samples do not explain, (N, K)."""
         size = self.images.shape[1]
-        C_xx, C_xy = self.covariance[size:, size:], self.covariance[size:, seen]
+        C_xx, C_xy = self.covariance[size:, size:], self.covariance[size:, :size]
         slope = np.linalg.solve(C_xx, C_xy)
-        r = f_y[:, seen] - self.mean[seen] - (f_x - self.mean[size:]) @ slope
-        return brightness(r, self.covariance[np.ix_(seen, seen)] - C_xy.T @ slope, _channels(size)[seen])[0]
+        r = f_y - self.mean[:size] - (f_x - self.mean[size:]) @ slope
+        return brightness(r, self.covariance[:size, :size] - C_xy.T @ slope, _channels(size))[0]
 
     def save(self, folder: str | Path) -> None:
         """Write it into the folder of a model."""

@@ -36,6 +36,7 @@ from zwicky.simulate.state import Particles, Species
 from zwicky.snapshots import read_snapshot
 from zwicky.train import TrainConfig, train
 
+GOLDEN = (5**0.5 - 1) / 2
 T = TypeVar("T")
 Progress = Callable[[str, int, int, str], None]
 
@@ -63,10 +64,14 @@ class ClustersConfig:
             raise ValueError("need a spacing from 0.01 to 10 Mpc/h.")
 
     def settings(self, cosmology: Cosmology) -> list[dict[str, Any]]:
-        """n, box, cluster and seed of every simulation; the masses are the middles of equal shares of the range."""
+        """n, box, cluster and seed of every simulation; the masses are the middles of equal shares of the range.
+
+        They come in an order of which every first part is even in log mass too: that of the golden ratio's multiples.
+        """
         found = []
-        for i in range(self.number):
-            mass = self.lowest * (self.highest / self.lowest) ** ((i + 0.5) / self.number)
+        order = np.argsort(np.arange(1, self.number + 1) * GOLDEN % 1).argsort()
+        for i, share in enumerate(order):
+            mass = self.lowest * (self.highest / self.lowest) ** ((share + 0.5) / self.number)
             n = smallest_side(cosmology, mass, self.spacing)
             found.append({"n": n, "box": n * self.spacing, "cluster": mass, "seed": self.seed + i})
         return found

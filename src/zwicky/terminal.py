@@ -77,11 +77,15 @@ def show(config: Any) -> None:
     out.print_json(json.dumps(config if isinstance(config, dict) else asdict(config), default=str))
 
 
-def words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(","))
+def words(text: str | None) -> tuple[str, ...]:
+    """The words of a list separated by commas."""
+    return tuple(part.strip() for part in text.split(",")) if text else ()
 
 
-def integers(text: str, option: str) -> tuple[int, ...]:
+def integers(text: str | None, option: str) -> tuple[int, ...]:
+    """The whole numbers of a list separated by commas."""
+    if text is None:
+        return ()
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:

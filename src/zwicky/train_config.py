@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.model import KINDS, NETWORKS
+
+# Published methods, as settings that differ from ours: `zwicky train --baseline NAME`. The layers of the U-Nets
+# of de Andres et al. are not known; here they are of the width asked for, see whole images and predict one map.
+_SEEN_WHOLE: dict[str, Any] = {"kind": "regression", "drop_channel": 0.0, "drop_pixels": 0.0}
+_H25: dict[str, Any] = {"kind": "h25", "drop_channel": 0.0, "drop_pixels": 0.0, "learning_rate": 1e-4, "ema": 0.9999}
+BASELINES: dict[str, dict[str, Any]] = {
+    "unet": _SEEN_WHOLE,
+    "h25": {**_H25, "network": "ncsnpp", "widths": (32, 32, 32, 32), "blocks": 2},  # published: 256 x 4
+    "h25_unet": _H25,  # the recipe on our network
+    "deandres_sz": {**_SEEN_WHOLE, "targets": ("total",), "inputs": ("compton_y",)},
+    "deandres_xray": {**_SEEN_WHOLE, "targets": ("total",), "inputs": ("xray",)},
+    "deandres_stars": {**_SEEN_WHOLE, "targets": ("total",), "inputs": ("stars",)},
+    "deandres_multi": {**_SEEN_WHOLE, "targets": ("total",), "inputs": ("compton_y", "xray", "stars")},
+}
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,21 @@ import h5py
 import numpy as np
 import pytest
 
-from zwicky.evaluate import run
+from zwicky.evaluate import gallery, run
 from zwicky.evaluate.run import EvaluateConfig, choose_rows, evaluate
 from zwicky.io import UserError
+from zwicky.train import train
 
 CONFIG = EvaluateConfig(sightlines=3, samples=4, steps=4)
 NEEDED = {"metrics.json", "table1.md", "report.html", "power.png", "maps_gas.png", "sets.png", "calibration.png"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_figures():
+    """Reports have a few figures only: all of them are drawn in test_report."""
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(gallery, "PLATES", {name: gallery.PLATES[name] for name in ("sets", "maps", "power", "calibration")})
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +163,17 @@ def test_two_models_of_one_name_are_refused(model_folder, map_file, tmp_path):
 def test_impossible_settings_are_refused(setting):
     with pytest.raises(ValueError, match=r"must|need"):
         EvaluateConfig(**setting)
+
+
+def test_models_of_the_total_are_judged_by_the_sum_of_the_others(model_folder, map_file, tiny_config, tmp_path):
+    """A set with a total: a network that predicts it stands beside one that predicts gas and dark matter."""
+    other = shutil.copy(map_file, tmp_path / "maps.h5")
+    with h5py.File(other, "a") as f:
+        f["maps/total"] = f["maps/gas"][()] + f["maps/dark_matter"][()]
+        f["maps/total"].attrs["unit"] = f["maps/gas"].attrs["unit"]
+    config = replace(tiny_config, targets=("total",), inputs=("compton_y",), kind="regression", steps=2)
+    unet = train(other, tmp_path / "unet", config)
+    evaluate([model_folder, unet, "wiener"], other, tmp_path / "r", replace(CONFIG, sightlines=2, samples=3))
+    channels = json.loads((tmp_path / "r" / "comparison.json").read_text())["channels"]
+    assert set(channels["total"]["models"]) == {model_folder.name, "unet", "wiener"}
+    assert set(channels["gas"]["models"]) == {model_folder.name, "wiener"}

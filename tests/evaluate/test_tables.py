@@ -72,5 +72,5 @@ def test_headlines_have_the_spread_of_single_maps():
                     "coverage": 0.6, "coverage_error": 0.05, "coverage_target": 0.67}}  # fmt: skip
     _, rows = tables.headline_rows({"gas": {"bins": {"all": {"mass": mass}}}})
     found = {row[0]: row[1:] for row in rows}
-    assert found["mass of the map, median error"] == ["0", "0.0100 ± 0.0020 (+0.030, -0.040)"]
+    assert found["mass of the map, median error"] == ["0", "0.0100 ± 0.0020 (+0.0300, -0.0400)"]
     assert found["masses of the map inside 1 sigma"] == ["0.670", "0.600 ± 0.050"]

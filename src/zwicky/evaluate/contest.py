@@ -18,6 +18,7 @@ from zwicky.products import SURFACE_DENSITY
 from zwicky.reconstruct import Model, load_model
 
 Draw = Callable[[Mapping[str, NDArray], int, int], dict[str, NDArray]]
+TOTAL = ("gas", "dark_matter")  # of simulations without stars
 TARGETS, INPUTS = ("gas", "dark_matter"), ("compton_y", "xray")  # of baselines without a model beside them
 
 
@@ -51,7 +52,7 @@ def contestants(
     asked = [_parse(name) for name in names]
     models = {name: load_model(name, device) for name, _ in asked if not _is_baseline(name)}
     first = next(iter(models.values()), None)
-    targets = _judged(first) if first else TARGETS
+    targets = _judged(first, maps) if first else TARGETS
     inputs = first.config.inputs if first else tuple(name for name in INPUTS if name in maps.units)
     found = []
     for name, most in asked:
@@ -80,14 +81,15 @@ def _is_baseline(name: str) -> bool:
 
 def _of_model(model: Model, maps: MapSet, most: int | None, sampler: str, steps: int) -> Contestant:
     _require_fit(model, maps)
+    judged = _judged(model, maps)
 
     def draw(inputs: Mapping[str, NDArray], n: int, seed: int) -> dict[str, NDArray]:
-        posterior = model.sample(
+        x = model.sample(
             inputs, maps.redshift, maps.pixel_kpc, n, seed, sampler=sampler or None, steps=steps or None
-        )
-        return posterior.samples
+        ).samples
+        return {name: x[name] if name in x else sum(x[part] for part in TOTAL) for name in judged}  # type: ignore[misc]
 
-    return Contestant(model.name, model.id, _judged(model), model.config.inputs, draw, most)
+    return Contestant(model.name, model.id, judged, model.config.inputs, draw, most)
 
 
 def _of_baseline(
@@ -103,9 +105,12 @@ def _of_baseline(
     return Contestant(name, key, baseline.targets, baseline.inputs, draw, most)
 
 
-def _judged(model: Model) -> tuple[str, ...]:
-    """The targets that are surface densities, for which the measures are defined."""
-    return tuple(name for name in model.config.targets if model.config.units[name] == SURFACE_DENSITY)
+def _judged(model: Model, maps: MapSet) -> tuple[str, ...]:
+    """The targets that are surface densities, for which the measures are defined, and their sum if the maps have it."""
+    c = model.config
+    own = tuple(name for name in c.targets if c.units[name] == SURFACE_DENSITY)
+    whole = set(TOTAL) <= set(own) and "total" in maps.units and "stars" not in maps.units
+    return (*own, "total") if whole and "total" not in own else own
 
 
 def _require_fit(model: Model, maps: MapSet) -> None:

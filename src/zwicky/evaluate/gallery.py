@@ -65,11 +65,6 @@ def _scatter(m: Material) -> dict[str, Figure]:
     return {"": figures.scatter_figure({c: m.arrays.get(c, {}) for c in m.channels})}
 
 
-def _trends(m: Material) -> dict[str, Figure]:
-    found = {"": "error_median", "_coverage": "coverage"}
-    return {suffix: figures.trends_figure(m.channels, quantity) for suffix, quantity in found.items()}
-
-
 PLATES: dict[str, Plate] = {
     "sets": Plate(
         _sets, "Masses of the sets of maps.",
@@ -114,8 +109,8 @@ PLATES: dict[str, Plate] = {
         _of_channels(figures.power_figure), "Transfer and correlation.",
         "b(k) and r(k) of the posterior mean and of single samples against the truth. If calibrated, both follow "
         "their dashed lines: b of the mean is r of the mean, r of samples is its square; b of samples is 1. Thin "
-        "lines are the correlations of the inputs, which a good model exceeds, and of their best linear "
-        "combination. The dotted line parts large from small scales. After figure 9 of H25.",
+        "lines are the correlations of the inputs, which a good model exceeds, and of their best linear combination "
+        "(by powers pooled over maps). The dotted line parts large from small scales. After figure 9 of H25.",
     ),
     "scatter": Plate(
         _scatter, "Errors of masses.",
@@ -130,10 +125,13 @@ PLATES: dict[str, Plate] = {
         "falls with mass by construction, the more the less is known.",
     ),
     "trends": Plate(
-        _trends,
-        "What errors depend on.",
-        "Maps in thirds by each property; ticks are the median of each third. Thick bars are standard errors, thin "
-        "bars the half-width of the errors of single maps. Ideal is the dashed line in each third.",
+        _of_channels(figures.trends_figure), "What errors of masses depend on.",
+        "Maps in thirds by each property; ticks are the median of each third. Thick bars are the standard error of the "
+        "median, thin bars the half-width of the errors of single maps. Ideal is zero in each third.",
+    ),
+    "trends_coverage": Plate(
+        _of_channels(lambda channels: figures.trends_figure(channels, "coverage")), "What coverage depends on.",
+        "The same thirds: share of true masses inside one standard deviation. Ideal is the dashed line in each third.",
     ),
     "calibration": Plate(
         _of_channels(figures.calibration_figure), "Calibration.",

@@ -228,12 +228,14 @@ def _write_report(task: Task, maps: MapSet, config: EvaluateConfig) -> None:
 
 
 def _write_comparison(tasks: Sequence[Task], maps: MapSet, folder: Path, config: EvaluateConfig) -> None:
-    """comparison.json: every channel that all of them predict."""
-    shared = [n for n in tasks[0].contestant.targets if all(n in t.contestant.targets for t in tasks)]
+    """comparison.json: every channel that two of them predict, against the first that does."""
     clusters = {int(row): int(maps.cluster[row]) for task in tasks for row in task.rows}
     found = {}
-    for name in shared:
-        of_models = {t.contestant.name: {int(row): t.read(row, name) for row in t.rows} for t in tasks}
+    for name in dict.fromkeys(name for task in tasks for name in task.contestant.targets):
+        those = [task for task in tasks if name in task.contestant.targets]
+        if len(those) < 2:
+            continue
+        of_models = {t.contestant.name: {int(row): t.read(row, name) for row in t.rows} for t in those}
         found[name] = compare(of_models, clusters, _grid(maps).k, np.random.default_rng(config.seed))
     write_comparison(folder, found)
 

@@ -110,7 +110,10 @@ def _with_spread(entry: Mapping[str, Any], key: str) -> str:
     """value ± error, and in brackets how far above and below it the 84th and 16th percentile of single maps are."""
     text, stem = number(entry.get(key), entry.get(f"{key}_error")), key.removesuffix("_median")
     plus, minus = entry.get(f"{stem}_plus"), entry.get(f"{stem}_minus")
-    return text if text == UNKNOWN or plus is None or minus is None else f"{text} (+{number(plus)}, -{number(minus)})"
+    if text == UNKNOWN or plus is None or minus is None:
+        return text
+    decimals = len(text.split(" ")[0].partition(".")[2])
+    return f"{text} (+{plus:.{decimals}f}, -{minus:.{decimals}f})"
 
 
 # Comparison ---------------------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ def _draw_power(column: Array, scales: dict[str, Any], power: dict[str, Any] | N
         ax.axvline(scales["k_split"], color="0.6", linestyle=":", linewidth=0.8, zorder=0)
         ax.set_xscale("log")
         log_ticks(ax.xaxis)
-    for i, (key, entry) in enumerate((key, entry) for key, entry in power.items() if key.startswith(INPUTS)):
+    drawn = [key for key in power if key.startswith(INPUTS) and not key.endswith("_pooled")]
+    for i, key in enumerate(drawn):
         label = "inputs, linear" if key == LINEAR else name(key.removeprefix(INPUTS[0]))
-        column[1].plot(k, floats(entry["curve"]), color=OTHERS[i % 3], linewidth=0.8, label=label, zorder=1)
+        column[1].plot(k, floats(power[key]["curve"]), color=OTHERS[i % 3], linewidth=0.8, label=label, zorder=1)

@@ -12,8 +12,8 @@
 Weights matter to no time, so all but the first have fresh ones. Everything runs in one go on the same threads, each
 entry in a process of its own, whose peak memory is that of the entry alone. Seconds are those of the CPU, user and
 system, which other work on the cores changes least; the wall's follow. A call is repeated for --seconds at least and
-the least of its times taken; one that takes longer is timed once. Samples of Zwicky are drawn, all 50 of them; those of
-the others are 50 evaluations of one image times the number of steps, extrapolated.
+the least of its times taken; one that takes longer is timed once. The samples of `laptop` are drawn, all 50 of them;
+those of the others are extrapolated, 50 times the evaluations of a sample times the time of one for one image.
 """
 
 import argparse
@@ -58,7 +58,8 @@ EXTRAPOLATED = {
     "score-models": [("Euler-Maruyama", 100), ("Euler-Maruyama", 1000)],
     "diffusers": [("DDIM", 50), ("DDPM", 1000)],
 }
-"""Network -> samplers and evaluations of a sample: 1000 as in score-models' README, for the rest the defaults."""
+"""Network -> samplers and evaluations of a sample: 1000 as in score-models' README, 100 and 24 as Zwicky's defaults, 50
+and 1000 as those of diffusers' pipelines."""
 
 
 class Work(NamedTuple):

@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from zwicky.evaluate.figures.style import Array
 
@@ -57,10 +57,18 @@ def add_bar(figure: Figure, picture: AxesImage, axes: Axes | Sequence[Axes], lab
 
 
 def _few_ticks(norm: LogNorm) -> dict[str, Any]:
-    """At most four labels, at powers of ten where there are enough of them."""
-    decades = np.log10((norm.vmax or 1.0) / (norm.vmin or 1.0))
-    subs = (1.0,) if decades > 1.5 else (1.0, 3.0) if decades > 0.8 else (1.0, 2.0, 5.0)
-    return {"ticks": LogLocator(subs=subs, numticks=4), "format": FuncFormatter(lambda x, _: _power_of_ten(x))}
+    """Up to four labels at powers of ten; where there is one of these or none, two at other numbers of one digit."""
+    low, high = norm.vmin or 1.0, norm.vmax or 1.0
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for digits in ([1], [1, 3], [1, 2, 5], range(1, 10)):
+        found = np.sort(np.outer(powers, digits).ravel())
+        found = found[(found >= low) & (found <= high)]
+        if len(found) >= 2:
+            break
+    else:
+        found = np.array([low, high])
+    found = found[:: -(-len(found) // 4)] if list(digits) == [1] else found[[0, -1]]
+    return {"ticks": FixedLocator(list(found)), "format": FuncFormatter(lambda x, _: _power_of_ten(x))}
 
 
 def _power_of_ten(x: float) -> str:

@@ -96,7 +96,9 @@ def _draw_thirds(ax: Axes, found: dict[str, Any] | None, name: str, quantity: st
     if found is None:
         return say_empty(ax)
     thirds = np.arange(len(found["median"]))
-    ax.set_xticks(thirds, [f"{x / unit:.2g}" for x in floats(found["median"])])
+    medians = floats(found["median"]) / unit
+    labels = [[f"{x:.{digits}g}" for x in medians] for digits in (2, 3, 4)]
+    ax.set_xticks(thirds, next((found for found in labels if len(set(found)) == len(found)), labels[-1]))
     for i, (aperture, numbers) in enumerate(found["mass"].items()):
         x = thirds + 0.15 * (i - 1)
         if quantity == "error_median":

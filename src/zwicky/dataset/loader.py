@@ -16,7 +16,6 @@ from torch import Tensor
 
 from zwicky.dataset.normalize import LogScale
 from zwicky.dataset.store import MapSet
-from zwicky.observe.scene import Scene
 
 MEMORY = 2 << 30  # bytes of a split that are held
 BEAM = (0.5, 4.0)  # full width at half maximum of a random beam [pixels]
@@ -171,7 +170,7 @@ class MapLoader:
 
 def pixel_arcsec(maps: MapSet) -> float:
     """Angle under which a pixel of a set is seen [arcsec]."""
-    return maps.pixel_kpc * Scene(1.0, maps.cosmology, maps.redshift).arcsec_per_kpc
+    return maps.pixel_kpc * maps.arcsec_per_kpc
 
 
 def conditioned(y: Tensor, mask: Tensor, levels: Tensor | None = None) -> Tensor:

@@ -34,7 +34,7 @@ class Sphere:
         halo = {k: v[np.argmin(np.abs(halos["m200c"][:, 0] - m200c))] for k, v in halos.items()}
         self.r_s, self.rho_s = (float(halo[k][0]) for k in ("r_s", "rho_s"))
         self.r500 = float(halo["r500c"][0]) / MPC
-        self.model, self.map = model, temperature_map(model, c, 1.0)
+        self.model, self.map = model, temperature_map(replace(model, matter="nfw"), c, 1.0)
         r = np.geomspace(1e-3, OUTER, 4000) * self.r500
         p500 = pressure_500(halo["m500c"], 1.0, c.h)
         scales = (np.array(v) for v in (self.r500 * MPC, p500[0], self.rho_s, self.r_s))

@@ -7,10 +7,13 @@ A halo of mass M200c and concentration c200c has, as functions of radius r,
     f_th = P_th / P_tot = 0.913 exp[-(0.244 s)^1.244]                              (Nelson et al. 2014)
     rho_gas = |d(P_th / f_th)/dr| / (G M(<r) / r^2),    T = P_th mu m_p / (k rho_gas).
 
-The pairs (rho, psi) of all halos and radii determine (M, r), so T and f_th become functions of local rho and psi. A gas
-particle looks them up; then P_th = rho_gas k T / (mu m_p) with its own SPH density. Coefficients of the debiased
-pressure profile (DPP) are from He et al. 2021 (arXiv 2008.04334). Outside halos the intergalactic medium follows
-T = T0 Delta_b^(gamma - 1); the two are blended geometrically in gas overdensity.
+The pairs (rho, psi) of all halos and radii determine (M, r), so T and f_th become functions of local rho and psi. The
+gas of the model is less concentrated than NFW, and so is the sum of both in a simulation, by 10% at 0.1 R500c: HYPER's
+map, which takes all matter for NFW, makes the gas there 5% too hot. Here rho and psi are those of NFW dark matter and
+of gas in equilibrium with the mass of both. A gas particle looks T and f_th up; then P_th = rho_gas k T / (mu m_p) with
+its own SPH density. Coefficients of the debiased pressure profile (DPP) are from He et al. 2021 (arXiv 2008.04334).
+Outside halos the intergalactic medium follows T = T0 Delta_b^(gamma - 1); the two are blended geometrically in gas
+overdensity.
 
 With the temperature prescribed, gas in static equilibrium under P_th alone would be over-concentrated, because part of
 the support is random motion. The closure says who supplies it: `inviscid` leaves it all to the motion that the
@@ -31,6 +34,7 @@ import numpy as np
 import torch
 from colossus.halo import concentration
 from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import cumulative_trapezoid
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import brentq
 from scipy.special import dawsn
@@ -39,7 +43,9 @@ from torch import Tensor
 from zwicky.cosmology import Cosmology, colossus_of
 from zwicky.units import G_CGS, K_B, KEV, M_PROTON, MPC, MSUN, MU, MU_E
 
+Profiles = dict[str, NDArray[np.float64]]
 CLOSURES = ("viscous", "inviscid")
+MATTER = ("sum", "nfw")
 HYPER_PAIR = 1.38e10  # Msun, of a dark matter and a gas particle of HYPER
 STEP = 0.1  # of beta and of ln(thermal_scale), for the derivatives by them
 
@@ -54,6 +60,7 @@ class PressureModel:
         igm_t0 [K], igm_gamma: T = igm_t0 Delta_b^(igm_gamma - 1).
         blend: gas overdensity at the middle of the blend, which runs from half to twice this value.
         reionization: redshift before which the gas is cold (no pressure).
+        matter: of the halos that make the map: `nfw` for all of it, as in HYPER, or `sum` of NFW dark matter and gas.
         closure: `viscous` or `inviscid`. viscosity: alpha of the artificial viscosity of the viscous closure.
         support, support_slope: the share of P_tot - P_th that drives the gas in the viscous closure, of halos of 1000
             pairs of particles, and how much smaller it is for those of ten times as many. Gas at rest needs 1 and 0.
@@ -75,9 +82,10 @@ class PressureModel:
     igm_gamma: float = 1.6
     blend: float = 30.0
     reionization: float = 8.0
+    matter: str = "sum"
     closure: str = "viscous"
     viscosity: float = 1.0
-    support: float = 0.55
+    support: float = 0.5
     support_slope: float = 0.3
     balsara: bool = True
     scatter: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -86,6 +94,8 @@ class PressureModel:
     def __post_init__(self) -> None:
         if self.closure not in CLOSURES:
             raise ValueError(f"closure must be one of {', '.join(CLOSURES)}, not {self.closure!r}.")
+        if self.matter not in MATTER:
+            raise ValueError(f"matter must be one of {', '.join(MATTER)}, not {self.matter!r}.")
         for f in fields(self):
             if f.type == "float" and not 0 <= getattr(self, f.name) < np.inf:
                 raise ValueError(f"{f.name} of the pressure model must not be negative or infinite.")
@@ -95,6 +105,8 @@ class PressureModel:
             raise ValueError("support of the pressure model must be from 0 to 1.")
         if self.thermal_0 > 1 or self.beta <= self.gamma + (STEP if any(self.scatter) else 0):
             raise ValueError("the pressure model needs thermal_0 <= 1 and beta > gamma.")
+        if not (self.total_slope(np.geomspace(1e-2, 10, 100)) < 0).all():
+            raise ValueError("the total pressure of the pressure model must fall with radius; lower thermal_scale.")
         if len(self.scatter) != 3 or not all(0 <= s < 1 for s in self.scatter) or self.scatter_length == 0:
             raise ValueError("scatter takes three numbers from 0 to 1, and scatter_length must be positive.")
 
@@ -136,7 +148,7 @@ def hydrostatic(
     p500: NDArray[np.float64],
     rho_s: NDArray[np.float64],
     r_s: NDArray[np.float64],
-) -> dict[str, NDArray[np.float64]]:
+) -> Profiles:
     """Profiles of a halo in hydrostatic equilibrium, all in CGS: rho, psi, p_th, f_th, rho_gas, temperature."""
     x, s = r / r_s, r / r500c
     gravity = 4 * np.pi * G_CGS * rho_s * r_s**3 * (np.log1p(x) - x / (1 + x)) / r**2
@@ -224,6 +236,8 @@ def temperature_map(
 
     def tables(m: PressureModel) -> tuple[float, float, list[NDArray[np.float64]]]:
         p = hydrostatic(m, halo["r"], halo["r500c"], p500, halo["rho_s"], halo["r_s"])
+        if m.matter == "sum":
+            p = _with_gas(p, halo, cosmology.baryon_fraction)
         psi = p["psi"] - long
         kept = psi > 0.1 * p["psi"]
         log_rho, log_psi = np.log10(p["rho"][kept]), np.log10(psi[kept])
@@ -250,7 +264,40 @@ def temperature_map(
     return TemperatureMap(low_rho, low_psi, step, shape, f_th, share, responses)
 
 
-def _long_psi(halo: dict[str, NDArray[np.float64]], k0: float) -> NDArray[np.float64]:
+def _with_gas(p: Profiles, halo: Profiles, baryons: float) -> Profiles:
+    """Profiles of halos (`matter = "sum"`) from those of NFW halos, on the grid of `_halo_grid`.
+
+    Dark matter is 1 - baryons of NFW; the gas has the pressure of p and is in equilibrium with the mass of both,
+
+        rho_gas = |dP_tot/dr| r^2 / (G M),    M(<r) = (1 - baryons) M_NFW(<r) + M_gas(<r).
+    """
+    r = halo["r"]
+    ln_r = np.log(r[0])
+    m_nfw = 4 * np.pi * halo["rho_s"] * halo["r_s"] ** 3 * _nfw_mass(r / halo["r_s"])
+    held = p["rho_gas"] * m_nfw
+    rho_gas = p["rho_gas"]
+    for _ in range(8):  # each brings rho_gas closer by the share of gas in M, 0.1 or less
+        shells = 4 * np.pi * r**3 * rho_gas
+        m_gas = shells[:, :1] / 3 + cumulative_trapezoid(shells, ln_r, axis=1, initial=0)
+        rho_gas = held / ((1 - baryons) * m_nfw + m_gas)
+    change = rho_gas - baryons * p["rho"]
+    temperature = p["p_th"] * MU * M_PROTON / (K_B * rho_gas)
+    psi = p["psi"] + change @ _psi_of_shells(r[0] / r[0, 0]).T * r[:, :1]
+    return p | {"rho": p["rho"] + change, "psi": psi, "rho_gas": rho_gas, "temperature": temperature}
+
+
+def _psi_of_shells(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """K of psi(x_i) = sum_j K_ij rho(x_j), at radii x that are even in ln x: G (2 pi / x_i) int rho x' L dx',
+
+    L = ln[(x_i + x') / |x_i - x'|], whose mean over the shell of x_i itself is ln 2 + 1 - ln(dlnx / 2).
+    """
+    dlnx = np.log(x[1] / x[0])
+    apart = np.abs(x[:, None] - x)
+    np.fill_diagonal(apart, x * dlnx / (2 * np.e))
+    return 2 * np.pi * G_CGS * x**2 / x[:, None] * np.log((x[:, None] + x) / apart) * dlnx
+
+
+def _long_psi(halo: Profiles, k0: float) -> NDArray[np.float64]:
     """The part exp(-(k / k0)^2) of psi of a halo, all of it within 4 R200c taken as a point: G M k0 D(k0 r / 2) / r.
 
     D is Dawson's integral; k0 [cm^-1] proper.
@@ -277,7 +324,7 @@ def _grid_average(
     return [(total / np.where(empty, 1, weight))[tuple(nearest)] for total in sums]
 
 
-def _halo_grid(cosmology: Cosmology, a: float) -> dict[str, NDArray[np.float64]]:
+def _halo_grid(cosmology: Cosmology, a: float) -> Profiles:
     """NFW halos (mass along axis 0, radius along axis 1), CGS but for masses [Msun]."""
     m200c = 10 ** np.arange(10.0, 16.0, 0.02)
     c200c = concentration_200c(cosmology, m200c, a)

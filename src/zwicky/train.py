@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zwicky.dataset.loader import BEAM, MapLoader, View, pixel_arcsec
+from zwicky.dataset.loader import BEAM, MapLoader, View, beam_widths
 from zwicky.dataset.normalize import LogScale, fit_rows
 from zwicky.dataset.store import MapSet, open_maps
 from zwicky.device import choose_device, cpu_threads
@@ -162,7 +162,7 @@ def _model_config(maps: MapSet, c: TrainConfig) -> ModelConfig:
     """The configuration of the model, with scalings fitted to the training rows."""
     _require_rows(maps, c)
     telescopes = _instruments(maps, c)
-    ln_pixel, beams = math.log(maps.pixel_kpc), math.log1p(max(BEAM[1], _widest(maps, telescopes)))
+    ln_pixel, beams = math.log(maps.pixel_kpc), math.log1p(max([BEAM[1], *beam_widths(maps, telescopes).values()]))
     ranges = {"redshift": (maps.redshift, maps.redshift), "ln_pixel_kpc": (ln_pixel, ln_pixel)}
     if c.noisy:
         ranges |= {f"beam_{name}": (0.0, beams) for name in c.inputs}
@@ -243,12 +243,6 @@ def _instruments(maps: MapSet, c: TrainConfig) -> dict[str, tuple[str, ...]]:
             raise UserError(f"{name} shows {shown}, which is not an input of the model.")
         found[shown] = (*found.get(shown, ()), name)
     return found
-
-
-def _widest(maps: MapSet, telescopes: dict[str, tuple[str, ...]]) -> float:
-    """Full width at half maximum of the widest beam [pixels]."""
-    names = [name for group in telescopes.values() for name in group]
-    return max((float(maps.about(name)["fwhm_arcsec"]) / pixel_arcsec(maps) for name in names), default=0.0)
 
 
 def _view(maps: MapSet, model: ModelConfig, c: TrainConfig) -> View:

@@ -39,6 +39,7 @@ from safetensors.numpy import save_file
 from zwicky.dataset.normalize import LogScale
 from zwicky.dataset.store import MapSet
 from zwicky.io import DAMAGE, UserError, atomic_path
+from zwicky.observe.sky import distance
 from zwicky.products import Outlier, default_profile_edges
 
 Array = NDArray[np.float64]
@@ -181,9 +182,8 @@ def features(v: NDArray, known: NDArray[np.bool_] | None = None) -> Array:
 
 def _rings(pixels: int) -> Array:
     """Which pixels belong to each ring, (P^2, RINGS); the last ring has the corners too."""
-    x = np.arange(pixels) - (pixels - 1) / 2
     edges = default_profile_edges(pixels, 1.0, RINGS)[1:-1]
-    which = np.searchsorted(edges, np.hypot(x[:, None], x).ravel())
+    which = np.searchsorted(edges, distance(pixels).ravel())
     return (which[:, None] == np.arange(RINGS)).astype(np.float64)
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from zwicky.dataset.store import MapSet
 from zwicky.io import UserError
+from zwicky.observe.sky import distance
 
 Array = NDArray[np.float64]
 
@@ -183,8 +184,7 @@ def _ln_sum(images: Array) -> Array:
 
 def _rings(pixels: int) -> NDArray[np.int64]:
     """Number of the ring, one pixel wide, of each pixel, (P, P)."""
-    x = np.arange(pixels) - (pixels - 1) / 2
-    return np.hypot(x[:, None], x).astype(np.int64)
+    return distance(pixels).astype(np.int64)
 
 
 # All of them --------------------------------------------------------------------------------------------------------

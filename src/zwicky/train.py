@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from zwicky.dataset.loader import BEAM, MapLoader, View, beam_widths
 from zwicky.dataset.normalize import LogScale, fit_rows
-from zwicky.dataset.store import MapSet, open_maps
+from zwicky.dataset.store import MapSet, chunks, open_maps
 from zwicky.device import choose_device, cpu_threads
 from zwicky.io import UserError, append_jsonl, keep_jsonl_until, require_writable
 from zwicky.model import KINDS, ModelConfig, find_model, read_model, read_weights, save_model
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = ["TrainConfig", "train"]
-
-CHUNK = 256  # maps read at a time
 
 
 def train(
@@ -217,8 +215,7 @@ def _scales(maps: MapSet, c: TrainConfig, mass: dict[str, Any]) -> dict[str, Log
 def _mass(maps: MapSet, c: TrainConfig, planes: int, told: int) -> dict[str, Any]:
     """What a model needs to predict masses apart."""
     rows = maps.rows("train")
-    chunks = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-    ln_mass = [np.concatenate([np.log(aperture_mass(maps.read(name, part), maps.pixel_kpc)) for part in chunks])
+    ln_mass = [np.concatenate([np.log(aperture_mass(maps.read(name, part), maps.pixel_kpc)) for part in chunks(rows)])
                for name in c.targets]  # fmt: skip
     spread = [max(float(values.std()), 1e-6) for values in ln_mass]
     network = dict(in_channels=planes, targets=len(c.targets), scalar_features=told, patch=c.patch)

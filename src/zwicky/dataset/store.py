@@ -29,6 +29,8 @@ from zwicky.observe.channels import channel
 from zwicky.observe.instrument import Counter, Exposure, Instrument
 from zwicky.observe.sightlines import SPLITS
 
+CHUNK = 64  # maps read at a time
+
 
 @dataclass(frozen=True)
 class MapSet:
@@ -111,6 +113,11 @@ class MapSet:
             for position, row in zip(order, rows[order], strict=True):
                 out[position] = data[row]
             return out
+
+
+def chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows in parts of CHUNK, to be read one after the other."""
+    return [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
 
 
 class MapWriter:

@@ -32,7 +32,7 @@ PHYSICS = {
     "default": {},
     "cold": {"pressure": PressureModel(thermal_0=0.65)},  # p0 would change nothing: gas follows pressure, T stays
     "baryons": {"cosmology": Cosmology(omega_b=0.06)},
-    "thermal": {"pressure": PressureModel(thermal_scale=1.0)},
+    "thermal": {"pressure": PressureModel(thermal_scale=0.4)},
     "beta": {"pressure": PressureModel(beta=4.5)},
 }
 

@@ -172,7 +172,7 @@ def _model_config(maps: MapSet, c: TrainConfig, telescopes: Mapping[str, tuple[s
         dropout=c.dropout,
     )  # fmt: skip
     if c.network == "unet":
-        network["patch"] = c.patch
+        network |= {"patch": c.patch, "linear": True}
     return ModelConfig(
         tuple(c.targets), tuple(c.inputs), _scales(maps, c, mass), {n: maps.units[n] for n in (*c.targets, *c.inputs)},
         maps.pixels, maps.pixel_kpc, network, c.schedule, ranges, maps.cosmology.as_dict(), _card(maps, c), c.kind,

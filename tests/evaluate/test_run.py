@@ -7,7 +7,10 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.cosmology import FlatLambdaCDM
 
+from zwicky.dataset.store import open_maps
 from zwicky.evaluate import gallery, run
 from zwicky.evaluate.run import EvaluateConfig, choose_rows, evaluate
 from zwicky.io import UserError
@@ -157,12 +160,86 @@ def test_two_models_of_one_name_are_refused(model_folder, map_file, tmp_path):
 
 @pytest.mark.parametrize(
     "setting",
-    [{"split": "all"}, {"sampler": "magic"}, {"sightlines": 0}, {"samples": 1}, {"steps": 1}, {"steps": -1}],
+    [{"split": "all"}, {"sampler": "magic"}, {"sightlines": 0}, {"samples": 1}, {"steps": 1}, {"steps": -1},
+     {"prior": "jeffreys"}],
     ids=str,
 )
 def test_impossible_settings_are_refused(setting):
     with pytest.raises(ValueError, match=r"must|need"):
         EvaluateConfig(**setting)
+
+
+def test_channels_that_are_not_given_are_not_seen(model_folder, model, map_file, maps, tmp_path):
+    """Of one channel, and of none, the samples are those of the model given as much."""
+    row = int(choose_rows(maps, "test", 1)[0])
+    for given in (("compton_y",), ("none",)):
+        config = replace(CONFIG, sightlines=1, given=given)
+        found = evaluate([model_folder], map_file, tmp_path / given[0], config)
+        images = {name: maps.read(name, np.array([row]))[0] for name in given if name != "none"}
+        gas = model.sample(images, maps.redshift, maps.pixel_kpc, CONFIG.samples, row, steps=CONFIG.steps).samples
+        error = gas["gas"].mean(0).sum() / maps.read("gas", np.array([row]))[0].sum() - 1
+        mass = json.loads((found / "metrics.json").read_text())["channels"]["gas"]["bins"]["all"]["mass"]
+        assert mass["map"]["error_median"] == pytest.approx(error, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("models", "given", "message"),
+    [(["model"], ("stars",), "takes compton_y, xray, not stars"), (["wiener"], ("none",), "at least one channel"),
+     (["scaling_xray"], ("compton_y",), "needs xray")],
+)  # fmt: skip
+def test_channels_that_a_model_does_not_take_are_refused(models, given, message, model_folder, map_file, tmp_path):
+    names = [model_folder if name == "model" else name for name in models]
+    with pytest.raises(UserError, match=message):
+        evaluate(names, map_file, tmp_path / "r", replace(CONFIG, given=given))
+
+
+@pytest.fixture
+def observed(map_file, tmp_path):
+    """The set with images of two telescopes that show Compton y: with noise of 1e-6, a hole and a beam."""
+    other = shutil.copy(map_file, tmp_path / "observed.h5")
+    rng = np.random.default_rng(0)
+    with h5py.File(other, "a") as f:
+        y = f["maps/compton_y"][()]
+        for name in ("near", "far"):
+            group = f.create_group(f"observed/{name}")
+            group["image"] = (y + 1e-6 * rng.standard_normal(y.shape)).astype(np.float32)
+            group["noise"] = np.full(y.shape, 1e-6, np.float32)
+            group["mask"] = np.ones(y.shape, bool)
+            group["mask"][:, :2] = False
+            group.attrs.update(channel="compton_y", unit="", fwhm_arcsec=60.0, instrument="{}")
+    return other
+
+
+def test_images_of_an_instrument_come_with_noise_mask_and_beam(observed, maps):
+    clean = open_maps(observed)
+    seen = clean.through(("near",)).seen(3, ("compton_y", "xray"))
+    with h5py.File(observed) as f:
+        np.testing.assert_array_equal(seen.images["compton_y"], f["observed/near/image"][3])
+    np.testing.assert_array_equal(seen.images["xray"], maps.read("xray", np.array([3]))[0])
+    assert set(seen.noise) == set(seen.masks) == set(seen.fwhm_kpc) == {"compton_y"}
+    assert (seen.noise["compton_y"] == np.float32(1e-6)).all()
+    assert not seen.masks["compton_y"][:2].any()
+    assert seen.masks["compton_y"][2:].all()
+    angle = 60 * u.arcsec / FlatLambdaCDM(70, 0.3).arcsec_per_kpc_proper(maps.redshift)
+    assert seen.fwhm_kpc["compton_y"] == pytest.approx(angle.to_value(u.kpc), rel=1e-3)
+    assert clean.fingerprint == maps.fingerprint != clean.through(("near",)).fingerprint
+
+
+def test_models_and_baselines_see_the_images_of_instruments(model_folder, observed, tmp_path):
+    evaluate([model_folder, "wiener"], observed, tmp_path / "r", replace(CONFIG, sightlines=2, instruments=("near",)))
+    evaluate([model_folder, "wiener"], observed, tmp_path / "clean", replace(CONFIG, sightlines=2))
+    for name in (model_folder.name, "wiener"):
+        reports = [json.loads((tmp_path / r / name / "metrics.json").read_text()) for r in ("r", "clean")]
+        r = [report["channels"]["gas"]["bins"]["all"]["power"]["r_input_compton_y"]["small"] for report in reports]
+        assert r[0] < r[1]  # noise
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [(("near", "far"), "both show compton_y"), (("Hubble",), "no images of 'Hubble'")]
+)
+def test_instruments_that_cannot_be_shown_are_refused(names, message, model_folder, observed, tmp_path):
+    with pytest.raises(UserError, match=message):
+        evaluate([model_folder], observed, tmp_path / "r", replace(CONFIG, instruments=names))
 
 
 def test_models_of_the_total_are_judged_by_the_sum_of_the_others(model_folder, map_file, tiny_config, tmp_path):

@@ -8,7 +8,9 @@ import torch
 from zwicky.nn.layers import SelfAttention, group_norm
 from zwicky.nn.unet import UNet
 
-SMALL = dict(in_channels=6, out_channels=2, scalar_features=3, widths=(8, 16, 24), blocks=1, patch=2, embedding=16)
+SMALL = dict(
+    in_channels=6, out_channels=2, scalar_features=3, widths=(8, 16, 24), blocks=1, patch=2, embedding=16, linear=True
+)
 
 
 def build(**changes):
@@ -40,8 +42,27 @@ def test_condition_and_scalars_may_be_absent():
     assert net(x, c_noise).shape == x.shape
 
 
-def test_a_new_network_returns_zero():
-    assert not UNet(**SMALL)(*inputs()).any()
+@pytest.mark.parametrize("linear", [True, False])
+def test_a_new_network_returns_zero(linear):
+    assert not UNet(**{**SMALL, "linear": linear})(*inputs()).any()
+
+
+def test_the_linear_path_keeps_the_inputs_in_full_precision():
+    """With weights that copy one plane, its pixels come back, times the gain of their place in the folded block."""
+    net, (x, c_noise, condition, scalars) = UNet(**SMALL), inputs()
+    with torch.no_grad():
+        for phase in range(4):
+            net.linear.weight[phase, 4 * 3 + phase, 1, 1] = 1.0  # of the folded planes, to the first result
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            result = net(x, c_noise, condition, scalars)
+    gain = (result[:, 0] / condition[:, 1]).unfold(1, 2, 2).unfold(2, 2, 2)
+    torch.testing.assert_close(gain, gain[:, :1, :1].expand_as(gain), rtol=1e-5, atol=0)
+    assert not result[:, 1].any()
+
+
+def test_networks_without_the_linear_path_have_the_weights_of_version_0_1():
+    names = set(UNet(**{**SMALL, "linear": False}).state_dict())
+    assert set(UNet(**SMALL).state_dict()) - names == {"linear.weight", "linear.bias", "gain.weight", "gain.bias"}
 
 
 def test_the_same_input_gives_the_same_result():

@@ -150,6 +150,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     sampler: Annotated[str, typer.Option(help="dpm, sde, heun, euler_maruyama; that of the model if not given.")] = "",
     steps: Annotated[int, typer.Option(help="Noise levels; 0 is the sampler's default.")] = 0,
+    given: Annotated[str | None, typer.Option(help="Channels that are given (all); none for the prior.")] = None,
+    instruments: Annotated[str | None, typer.Option(help="Instruments of the set whose images are given.")] = None,
+    prior: Annotated[str, typer.Option(help="Of the mass: training, flat or mass_function.")] = "training",
     self_check: Annotated[
         bool, typer.Option("--self-check", help="Judge the measures by posteriors that are known, and by known faults.")
     ] = False,
@@ -171,7 +174,9 @@ def evaluate(
     if out_folder is None:
         raise UserError("give the folder of the report with --out.")
     with user_errors():
-        config = EvaluateConfig(split, sightlines, samples, sampler, steps, seed)
+        config = EvaluateConfig(
+            split, sightlines, samples, sampler, steps, seed, words(given), words(instruments), prior
+        )
     if dry_run:
         return show(config)
     with user_errors(), bars() as tell:

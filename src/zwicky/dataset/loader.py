@@ -17,7 +17,6 @@ from torch import Tensor
 from zwicky.dataset.normalize import LogScale
 from zwicky.dataset.store import MapSet
 from zwicky.observe.instrument import FWHM
-from zwicky.observe.scene import Scene
 
 MEMORY = 2 << 30  # bytes of a split that are held
 BEAM = (0.5, 4.0)  # full width at half maximum of a random beam [pixels]
@@ -172,12 +171,7 @@ class MapLoader:
 def beam_widths(maps: MapSet, instruments: Mapping[str, Sequence[str]]) -> dict[str, float]:
     """Instrument -> full width at half maximum of its beam [pixels], of all instruments of the inputs."""
     names = [name for group in instruments.values() for name in group]
-    return {name: float(maps.about(name)["fwhm_arcsec"]) / pixel_arcsec(maps) for name in names}
-
-
-def pixel_arcsec(maps: MapSet) -> float:
-    """Angle under which a pixel of a set is seen [arcsec]."""
-    return maps.pixel_kpc * Scene(1.0, maps.cosmology, maps.redshift).arcsec_per_kpc
+    return {name: float(maps.about(name)["fwhm_arcsec"]) / (maps.pixel_kpc * maps.arcsec_per_kpc) for name in names}
 
 
 def conditioned(y: Tensor, mask: Tensor, levels: Tensor | None = None) -> Tensor:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -27,9 +27,22 @@ from zwicky.cosmology import Cosmology
 from zwicky.io import UserError, require_file
 from zwicky.observe.channels import channel
 from zwicky.observe.instrument import Counter, Exposure, Instrument
+from zwicky.observe.scene import Scene
 from zwicky.observe.sightlines import SPLITS
 
 CHUNK = 64  # maps read at a time
+
+
+class Seen(NamedTuple):
+    """What an observer has of a sightline: channel -> image (Y, X), and noise, mask and beam of those with noise.
+
+    Noise is the rms in the unit of the channel, masks are true where a pixel is known, fwhm_kpc is proper [kpc].
+    """
+
+    images: dict[str, NDArray]
+    noise: dict[str, NDArray]
+    masks: dict[str, NDArray]
+    fwhm_kpc: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,7 @@ class MapSet:
         units: unit of each channel.
         halo: columns of halo properties, (S,) each. cluster, split: (S,) integers.
         config: the settings of the set. instruments: what is known of their images (the fields of `Exposure`).
+        shown: channel -> instrument whose images are read in its place, see `through`.
     """
 
     path: Path
@@ -55,6 +69,7 @@ class MapSet:
     split: NDArray[np.int64]
     config: dict[str, Any]
     instruments: dict[str, tuple[str, ...]]
+    shown: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.cluster)
@@ -62,9 +77,30 @@ class MapSet:
     @property
     def fingerprint(self) -> str:
         """Short hash of what the set shows: configuration, clusters, splits, masses."""
-        text = json.dumps([self.config, self.cosmology.as_dict(), self.redshift], sort_keys=True)
+        about = [self.config, self.cosmology.as_dict(), self.redshift]
+        text = json.dumps([*about, self.shown] if self.shown else about, sort_keys=True)
         columns = [self.halo[name] for name in sorted(self.halo)] + [self.cluster, self.split]
         return hashlib.sha256(text.encode() + b"".join(c.tobytes() for c in columns)).hexdigest()[:12]
+
+    @property
+    def arcsec_per_kpc(self) -> float:
+        """Angle of a proper length at the clusters."""
+        return Scene(1.0, self.cosmology, self.redshift).arcsec_per_kpc
+
+    def through(self, instruments: Sequence[str]) -> MapSet:
+        """The set with the images of these instruments in the place of the channels that they show.
+
+        Raises:
+            UserError: the set has no such instrument, or two show one channel.
+        """
+        shown: dict[str, str] = {}
+        for name in instruments:
+            self._require_instrument(name)
+            what = str(self.about(name)["channel"])
+            if what in shown:
+                raise UserError(f"{shown[what]} and {name} both show {what}; choose one of them.")
+            shown[what] = name
+        return replace(self, shown=shown)
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Indices of the rows of `train`, `validation` or `test`."""
@@ -84,7 +120,19 @@ class MapSet:
         """
         if channel not in self.units:
             raise UserError(f"{self.path} has no channel {channel!r}; it has {', '.join(self.units)}.")
-        return self._rows_of(f"maps/{channel}", rows)
+        place = f"observed/{self.shown[channel]}/image" if channel in self.shown else f"maps/{channel}"
+        return self._rows_of(place, rows)
+
+    def seen(self, row: int, channels: Sequence[str]) -> Seen:
+        """What an observer has of a row: images, and noise, mask and beam of those through an instrument."""
+        rows = np.array([row])
+        seen = Seen({name: self.read(name, rows)[0] for name in channels}, {}, {}, {})
+        for name in channels:
+            if name in self.shown:
+                exposure = self.exposure(self.shown[name], rows)
+                seen.noise[name], seen.masks[name] = exposure.noise[0], exposure.mask[0]
+                seen.fwhm_kpc[name] = float(self.about(self.shown[name])["fwhm_arcsec"]) / self.arcsec_per_kpc
+        return seen
 
     def exposure(self, instrument: str, rows: NDArray[np.int64] | slice = slice(None)) -> Exposure:
         """Images (R, Y, X) of an instrument with their noise, mask and counts.
@@ -92,11 +140,13 @@ class MapSet:
         Raises:
             UserError: the set has no such instrument.
         """
-        if instrument not in self.instruments:
-            known = ", ".join(self.instruments) or "none"
-            raise UserError(f"{self.path} has no images of {instrument!r}; it has {known}.")
+        self._require_instrument(instrument)
         fields = self.instruments[instrument]
         return Exposure(**{name: self._rows_of(f"observed/{instrument}/{name}", rows) for name in fields})
+
+    def _require_instrument(self, name: str) -> None:
+        if name not in self.instruments:
+            raise UserError(f"{self.path} has no images of {name!r}; it has {', '.join(self.instruments) or 'none'}.")
 
     def about(self, instrument: str) -> dict[str, Any]:
         """Attributes of the images of an instrument: channel, unit, fwhm_arcsec, instrument (JSON)."""
@@ -143,9 +193,9 @@ class MapWriter:
         for name, image in maps.items():
             self.file["maps"][name][self.next] = image
         for name, exposure in (exposures or {}).items():
-            for field, image in exposure._asdict().items():
+            for part, image in exposure._asdict().items():
                 if image is not None:
-                    self.file["observed"][name][field][self.next] = image
+                    self.file["observed"][name][part][self.next] = image
         self.file["rotation"][self.next] = rotation
         self.next += 1
 
@@ -183,8 +233,8 @@ def _observed_group(file: h5py.File, name: str, instrument: Instrument, shape: t
     if isinstance(instrument, Counter):
         group.create_dataset("counts", shape, np.uint32, **packed)
     unit = channel(instrument.channel).unit
-    for field in ("image", "noise"):
-        group[field].attrs["unit"] = unit
+    for part in ("image", "noise"):
+        group[part].attrs["unit"] = unit
     group.attrs.update(
         channel=instrument.channel, unit=unit, fwhm_arcsec=instrument.fwhm_arcsec,
         instrument=json.dumps(asdict(instrument)),

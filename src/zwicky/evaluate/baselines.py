@@ -195,11 +195,11 @@ def _training_rows(maps: MapSet) -> NDArray[np.int64]:
     return rows[:: max(1, -(-len(rows) // CALIBRATION))]
 
 
-# How to fit, and to which inputs (None: to all)
-BASELINES: dict[str, tuple[Callable[..., Any], tuple[str, ...] | None]] = {
+# How to fit, and to which input (None: to all): the first whose name begins like this
+BASELINES: dict[str, tuple[Callable[..., Any], str | None]] = {
     "wiener": (WienerFilter.fit, None),
-    "scaling_sz": (ScalingRelation.fit, ("compton_y",)),
-    "scaling_xray": (ScalingRelation.fit, ("xray",)),
+    "scaling_sz": (ScalingRelation.fit, "compton_y"),
+    "scaling_xray": (ScalingRelation.fit, "xray"),
 }
 
 
@@ -207,10 +207,12 @@ def fit_baseline(name: str, maps: MapSet, targets: Sequence[str], inputs: Sequen
     """The baseline of this name, fitted to the training rows of a set.
 
     Raises:
-        UserError: the set has no training rows, or lacks a channel.
+        UserError: the set has no training rows, or lacks a channel, or the inputs have not what it needs.
     """
     fit, own = BASELINES[name]
-    needed = own or tuple(inputs)
+    needed = [channel for channel in inputs if channel.startswith(own or "")][: 1 if own else None]
+    if not needed:
+        raise UserError(f"the baseline {name} needs {own or 'at least one channel'}, which is not given.")
     missing = {*targets, *needed} - set(maps.units)
     if missing:
         raise UserError(f"{maps.path} lacks {', '.join(sorted(missing))}, which the baseline {name} needs.")

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zwicky.dataset.store import MapSet
+from zwicky.dataset.store import MapSet, Seen
 from zwicky.evaluate.baselines import BASELINES, fit_baseline
 from zwicky.io import UserError
 from zwicky.model import SHIPPED
 from zwicky.products import SURFACE_DENSITY
 from zwicky.reconstruct import Model, load_model
 
-Draw = Callable[[Mapping[str, NDArray], int, int], dict[str, NDArray]]
+Draw = Callable[[Seen, int, int], dict[str, NDArray]]
 TOTAL = ("gas", "dark_matter")  # of simulations without stars
 TARGETS, INPUTS = ("gas", "dark_matter"), ("compton_y", "xray")  # of baselines without a model beside them
 
@@ -29,7 +29,7 @@ class Contestant:
     Args:
         name: of its report. id: fingerprint of what it is.
         targets: channels judged. inputs: channels it is given.
-        draw: (images {input: (P, P)}, number of samples, seed) -> {target: (S, P, P)}.
+        draw: (what is seen of a sightline, number of samples, seed) -> {target: (S, P, P)}.
         most: sightlines to judge it on, if fewer than all.
     """
 
@@ -42,9 +42,18 @@ class Contestant:
 
 
 def contestants(
-    names: Sequence[str | Path], maps: MapSet, sampler: str, steps: int, device: str = "cpu"
+    names: Sequence[str | Path],
+    maps: MapSet,
+    sampler: str,
+    steps: int,
+    device: str = "cpu",
+    given: Sequence[str] | None = None,
+    prior: str = "training",
 ) -> list[Contestant]:
     """Those of these names: "laptop", "runs/a/model", "wiener", each with @N to be judged on N sightlines only.
+
+    Args:
+        given: the channels that they are given, None for all that they take. prior: of the mass, for models.
 
     Raises:
         UserError: there is none of that name, two have one name, or it does not fit the maps.
@@ -54,10 +63,15 @@ def contestants(
     first = next(iter(models.values()), None)
     targets = _judged(first, maps) if first else TARGETS
     inputs = first.config.inputs if first else tuple(name for name in INPUTS if name in maps.units)
+    inputs = inputs if given is None else tuple(given)
     found = []
     for name, most in asked:
         if name in models:
-            found.append(_of_model(models[name], maps, most, sampler, steps))
+            taken = models[name].config.inputs
+            unknown = [channel for channel in given or () if channel not in taken]
+            if unknown:
+                raise UserError(f"the model {models[name].name} takes {', '.join(taken)}, not {', '.join(unknown)}.")
+            found.append(_of_model(models[name], maps, most, sampler, steps, taken if given is None else inputs, prior))
         else:
             found.append(_of_baseline(name, maps, most, targets, inputs))
     if len({c.name for c in found}) < len(found):
@@ -79,17 +93,20 @@ def _is_baseline(name: str) -> bool:
     return name in BASELINES and not (Path(name) / "config.json").exists() and not (SHIPPED / name).exists()
 
 
-def _of_model(model: Model, maps: MapSet, most: int | None, sampler: str, steps: int) -> Contestant:
+def _of_model(
+    model: Model, maps: MapSet, most: int | None, sampler: str, steps: int, inputs: tuple[str, ...], prior: str
+) -> Contestant:
     _require_fit(model, maps)
     judged = _judged(model, maps)
 
-    def draw(inputs: Mapping[str, NDArray], n: int, seed: int) -> dict[str, NDArray]:
+    def draw(seen: Seen, n: int, seed: int) -> dict[str, NDArray]:
         x = model.sample(
-            inputs, maps.redshift, maps.pixel_kpc, n, seed, sampler=sampler or None, steps=steps or None
-        ).samples
+            seen.images, maps.redshift, maps.pixel_kpc, n, seed, masks=seen.masks, noise=seen.noise,
+            fwhm_kpc=seen.fwhm_kpc, sampler=sampler or None, steps=steps or None, prior=prior,
+        ).samples  # fmt: skip
         return {name: x[name] if name in x else sum(x[part] for part in TOTAL) for name in judged}  # type: ignore[misc]
 
-    return Contestant(model.name, model.id, judged, model.config.inputs, draw, most)
+    return Contestant(model.name, model.id, judged, inputs, draw, most)
 
 
 def _of_baseline(
@@ -97,8 +114,8 @@ def _of_baseline(
 ) -> Contestant:
     baseline = fit_baseline(name, maps, targets, inputs)
 
-    def draw(images: Mapping[str, NDArray], n: int, seed: int) -> dict[str, NDArray]:
-        return baseline.sample(images, n, np.random.default_rng(seed))
+    def draw(seen: Seen, n: int, seed: int) -> dict[str, NDArray]:
+        return baseline.sample(seen.images, n, np.random.default_rng(seed))
 
     text = "/".join([name, *baseline.targets, *baseline.inputs, maps.fingerprint])
     key = hashlib.sha256(text.encode()).hexdigest()[:12]

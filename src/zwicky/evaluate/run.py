@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zwicky.dataset.store import MapSet, open_maps
+from zwicky.dataset.store import MapSet, Seen, open_maps
 from zwicky.diffusion.sample import SAMPLERS
 from zwicky.evaluate.battery import summarise
 from zwicky.evaluate.compare import compare
@@ -27,6 +27,7 @@ from zwicky.evaluate.report import figure_arrays, write_comparison, write_report
 from zwicky.evaluate.rows import MapGrid, Row, map_row
 from zwicky.io import UserError, atomic_path, require_writable
 from zwicky.observe.sightlines import SPLITS
+from zwicky.prior import PRIORS
 from zwicky.version import __version__
 
 GAS = ("fgas200m", "fgas500c")  # gas fractions of halos, over which errors are shown
@@ -38,7 +39,9 @@ class EvaluateConfig:
 
     Args:
         split: which clusters. sightlines: how many, spread evenly over the clusters; samples: of each.
-        sampler, steps: see `Model.sample`; "" and 0 are the defaults of the model. seed: of the samples.
+        sampler, steps, prior: see `Model.sample`; "" and 0 are the defaults of the model. seed: of the samples.
+        given: the channels that are given, if not all that a model takes; `none` alone for none.
+        instruments: of the set, whose images are given in the place of the channels that they show.
     """
 
     split: str = "test"
@@ -47,8 +50,13 @@ class EvaluateConfig:
     sampler: str = ""
     steps: int = 0
     seed: int = 0
+    given: tuple[str, ...] = ()
+    instruments: tuple[str, ...] = ()
+    prior: str = "training"
 
     def __post_init__(self) -> None:
+        if self.prior not in PRIORS:
+            raise ValueError(f"prior must be one of {', '.join(PRIORS)}, not {self.prior!r}.")
         if self.split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {self.split!r}.")
         if self.sampler and self.sampler not in SAMPLERS:
@@ -57,6 +65,11 @@ class EvaluateConfig:
             raise ValueError("the seed must not be negative.")
         if self.sightlines < 1 or self.samples < 2 or self.steps < 0 or self.steps == 1:
             raise ValueError("need sightlines >= 1, samples >= 2 and steps of 0 (default) or more than 1.")
+
+    @property
+    def inputs(self) -> tuple[str, ...] | None:
+        """The channels that are given, None for all."""
+        return () if self.given == ("none",) else self.given or None
 
 
 def evaluate(
@@ -77,8 +90,8 @@ def evaluate(
     Raises:
         UserError: a model and the map set cannot be used together, or the folder holds another evaluation.
     """
-    folder, map_set = Path(folder), open_maps(maps)
-    judged = contestants(models, map_set, config.sampler, config.steps, device)
+    folder, map_set = Path(folder), open_maps(maps).through(config.instruments)
+    judged = contestants(models, map_set, config.sampler, config.steps, device, config.inputs, config.prior)
     tasks = [_task(c, map_set, folder if len(judged) == 1 else folder / c.name, config) for c in judged]
     whole = all(task.reported for task in tasks) and (len(tasks) == 1 or (folder / "comparison.json").exists())
     done, total = 0, sum(len(task.rows) for task in tasks)
@@ -141,7 +154,7 @@ def _task(c: Contestant, maps: MapSet, folder: Path, config: EvaluateConfig) -> 
     rows = choose_rows(maps, config.split, min(config.sightlines, c.most or config.sightlines))
     settings = {**asdict(config), "sightlines": len(rows)}
     request = {"model_id": c.id, "maps": maps.fingerprint, "version": __version__, **settings}
-    return Task(c, rows, folder, request)
+    return Task(c, rows, folder, json.loads(json.dumps(request)))
 
 
 def choose_rows(maps: MapSet, split: str, count: int) -> NDArray[np.int64]:
@@ -162,21 +175,17 @@ def _keep_row(task: Task, maps: MapSet, row: int, config: EvaluateConfig) -> Non
     if file.exists():
         return
     c, halo = task.contestant, maps.halo
-    inputs, truth = (_read_maps(maps, names, row) for names in (c.inputs, c.targets))
-    samples = _sample_row(c, inputs, row, config)
+    seen, truth = maps.seen(row, c.inputs), {name: maps.read(name, np.array([row]))[0] for name in c.targets}
+    samples = _sample_row(c, seen, row, config)
     reduced: Row = {}
     for name, t in truth.items():
         rng = np.random.default_rng([config.seed, row])
-        numbers = map_row(t, samples[name], _grid(maps), halo["r500c"][row], halo["r200m"][row], rng, inputs)
+        numbers = map_row(t, samples[name], _grid(maps), halo["r500c"][row], halo["r200m"][row], rng, seen.images)
         reduced |= {f"{name}/{key}": value for key, value in numbers.items()}
     if row in task.shown(maps):
-        reduced |= _example(inputs, truth, samples)
+        reduced |= _example(seen.images, truth, samples)
     with atomic_path(file) as part, open(part, "wb") as f:
         np.savez(f, **reduced)  # type: ignore[arg-type]
-
-
-def _read_maps(maps: MapSet, names: Sequence[str], row: int) -> dict[str, NDArray]:
-    return {name: maps.read(name, np.array([row]))[0] for name in names}
 
 
 def _example(inputs: Mapping[str, NDArray], truth: Mapping[str, NDArray], samples: Mapping[str, NDArray]) -> Row:
@@ -200,11 +209,9 @@ def _read_example(task: Task, maps: MapSet, row: int) -> Example:
     return Example(**found, pixel_kpc=maps.pixel_kpc, halo=halo, units=maps.units)  # type: ignore[typeddict-item]
 
 
-def _sample_row(
-    c: Contestant, inputs: Mapping[str, NDArray], row: int, config: EvaluateConfig
-) -> dict[str, NDArray]:
-    """Samples {channel: (S, Y, X)} of one row, all inputs given."""
-    return c.draw(inputs, config.samples, config.seed * 1_000_003 + row)
+def _sample_row(c: Contestant, seen: Seen, row: int, config: EvaluateConfig) -> dict[str, NDArray]:
+    """Samples {channel: (S, Y, X)} of one row."""
+    return c.draw(seen, config.samples, config.seed * 1_000_003 + row)
 
 
 def _grid(maps: MapSet) -> MapGrid:

@@ -3,6 +3,9 @@
     (x, condition) -> unshuffle by p -> conv -> [stage, halve] x (L - 1) -> stage, attention, stage
                    -> [double, join skip, stage] x (L - 1) -> norm, SiLU, conv (zero) -> shuffle by p.
 
+A linear path leads around it in full precision, from the input planes to the result, with a gain that depends on the
+noise level: the maps are sharpest in the inputs, and what goes through the levels loses the smallest scales.
+
 Folding p x p pixels into channels at the input and back at the output loses nothing and makes a 128^2 map as cheap as a
 (128/p)^2 one; most of the cost of a U-Net is at its finest level. All is convolutional but the attention, which takes
 any size too, so weights trained at one map size serve others.
@@ -34,6 +37,7 @@ class UNet(Network):
         patch: side p of the pixel blocks folded into channels.
         embedding: width of the vector that modulates the blocks.
         dropout: probability inside the blocks.
+        linear: whether there is the linear path; networks of version 0.1 have none.
 
     Raises:
         ValueError: if a number is out of range.
@@ -49,6 +53,7 @@ class UNet(Network):
         patch: int = 2,
         embedding: int = 128,
         dropout: float = 0.0,
+        linear: bool = False,
     ) -> None:
         if min(in_channels, out_channels, blocks, patch, embedding, len(widths), *widths) < 1 or scalar_features < 0:
             raise ValueError("a U-Net needs positive channels, widths, blocks, patch and embedding")
@@ -61,6 +66,7 @@ class UNet(Network):
             patch=patch,
             embedding=embedding,
             dropout=dropout,
+            linear=linear,
         )
         self.embed = Embedding(embedding, scalar_features)
         self.stem = conv3x3(in_channels * patch**2, widths[0])
@@ -72,6 +78,9 @@ class UNet(Network):
         self.upsample = nn.ModuleList(Upsample(b, a) for a, b in pairwise(widths))
         self.up = nn.ModuleList(Stage(2 * w, w, blocks, embedding, dropout) for w in widths[:-1])
         self.head = nn.Sequential(group_norm(widths[0]), nn.SiLU(), zeroed(conv3x3(widths[0], out_channels * patch**2)))
+        if linear:
+            self.linear = zeroed(conv3x3(in_channels * patch**2, out_channels * patch**2))
+            self.gain = nn.Linear(embedding, out_channels * patch**2)
 
     @property
     def multiple(self) -> int:
@@ -96,10 +105,14 @@ class UNet(Network):
         e = self.embed(c_noise, scalars)
         planes = x if condition is None else torch.cat([x, condition.to(x.dtype)], dim=1)
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round bright pixels by several per cent
-            h = self.stem(F.pixel_unshuffle(planes.float(), self.config["patch"]))
+            folded = F.pixel_unshuffle(planes.float(), self.config["patch"])
+            h = self.stem(folded)
         h = self._levels(h, e)
         with torch.autocast(x.device.type, enabled=False):
-            return F.pixel_shuffle(self.head(h.float()), self.config["patch"])
+            result = self.head(h.float())
+            if self.config["linear"]:
+                result = result + (1 + self.gain(e.float()))[..., None, None] * self.linear(folded)
+            return F.pixel_shuffle(result, self.config["patch"])
 
     def _levels(self, h: Tensor, e: Tensor) -> Tensor:
         """Return the features h (B, widths[0], H/p, W/p) after the way down and up again."""

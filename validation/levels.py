@@ -1,0 +1,90 @@
+"""Quality against the number of evaluations of the network, for each sampler.
+
+    python validation/levels.py MODEL MAPS FOLDER [--sightlines 24] [--samples 24] [--figure levels.png]
+
+The model is judged by `zwicky evaluate` with samplers of 4 to 256 evaluations and, for masses alone, with the mean of a
+single one. All see the same sightlines with the same seeds. Prints, for each channel, the CRPS of pixels over the mean
+pixel and over the best of all, the share of pixels and of masses in the map that lie inside one standard deviation, the
+CRPS of masses, and the slope of true on predicted mass. Reports are kept in FOLDER and resumed.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from common import COLOURS, draw
+
+from zwicky.diffusion.sample import SAMPLERS, evaluations
+from zwicky.evaluate.run import EvaluateConfig, evaluate
+
+EVALUATIONS = (4, 8, 16, 32, 64, 128, 256)
+
+
+def levels_for(sampler, count):
+    """Noise levels with which a sampler evaluates the network `count` times or just fewer."""
+    return next(n for n in range(count + 1, 1, -1) if evaluations(sampler, n) <= count)
+
+
+def judged(o, sampler, levels):
+    """The metrics of all maps of each channel."""
+    config = EvaluateConfig(
+        split=o.split, sightlines=o.sightlines, samples=o.samples, sampler=sampler, steps=levels, seed=o.seed
+    )
+    report = evaluate([o.model], o.maps, o.folder / f"{sampler}-{levels}", config)
+    channels = json.loads((report / "metrics.json").read_text())["channels"]
+    return {name: found["bins"]["all"] for name, found in channels.items()}
+
+
+def line(sampler, count, found, best):
+    """A line of the table of a channel."""
+    pixel, mass = found["pixel"], found["mass"]["map"]
+    slope = f"{mass['slope_true_given_pred']:6.3f} +- {mass['slope_true_given_pred_error']:.3f}"
+    if sampler == "mean":
+        return f"{sampler:16s} {count:4d} {'':43s} {slope}"
+    crps = pixel["crps_over_mean"]
+    shares = f"{pixel['coverage']:6.3f} {mass['coverage']:6.3f}"
+    return f"{sampler:16s} {count:4d} {crps:8.4f} {crps / best:8.3f} {shares} {mass['crps_over_mass']:8.4f}    {slope}"
+
+
+def main():
+    """Judge, print the tables, draw the curves."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("maps", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--samplers", nargs="+", default=[s for s in SAMPLERS if s != "mean"], choices=SAMPLERS)
+    parser.add_argument("--evaluations", type=int, nargs="+", default=EVALUATIONS)
+    parser.add_argument("--sightlines", type=int, default=24)
+    parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--figure", type=Path)
+    o = parser.parse_args()
+    found = {("mean", 1): judged(o, "mean", 2)}
+    for sampler in o.samplers:
+        for count in o.evaluations:
+            found[sampler, count] = judged(o, sampler, levels_for(sampler, count))
+            print(f"{sampler}, {count} evaluations: done", flush=True)
+    channels = list(found["mean", 1])
+    for name in channels:
+        crps = {key: f[name]["pixel"]["crps_over_mean"] for key, f in found.items() if key[0] != "mean"}
+        print(f"\n{name}\nsampler          evaluations  CRPS  over best  pixels masses  CRPS (mass)  slope")
+        for key, of_channels in found.items():
+            print(line(*key, of_channels[name], min(crps.values())))
+
+    def curve(name, value, label):
+        def panel(ax):
+            for sampler, colour in zip(o.samplers, COLOURS, strict=False):
+                numbers = [value(found[sampler, count][name]) for count in o.evaluations]
+                ax.semilogx(o.evaluations, numbers, "o-", ms=3, color=colour, label=sampler)
+            ax.set(xlabel="evaluations", ylabel=label, title=name)
+            ax.legend(fontsize=7)
+
+        return panel
+
+    measures = [(lambda f: f["pixel"]["crps_over_mean"], "CRPS / mean"), (lambda f: f["pixel"]["coverage"], "coverage")]
+    draw(o.figure, [curve(name, *measure) for name in channels[:2] for measure in measures])
+
+
+if __name__ == "__main__":
+    main()

@@ -37,8 +37,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from zwicky.dataset.normalize import LogScale
-from zwicky.dataset.store import MapSet
+from zwicky.dataset.store import MapSet, chunks
 from zwicky.io import DAMAGE, UserError, atomic_path
+from zwicky.observe.sky import distance
 from zwicky.products import Outlier, default_profile_edges
 
 Array = NDArray[np.float64]
@@ -51,7 +52,6 @@ LEAST_FEATURES = 4  # to judge at all
 SMOOTH = 0.01  # added to the rms of a ring, in standard deviations of the training pixels
 FALSE_ALARMS = 0.1
 FEWEST = 9  # validation maps, of which a new one is further off than all in FALSE_ALARMS of the cases
-CHUNK = 64  # maps read at a time
 
 
 @dataclass(frozen=True)
@@ -181,9 +181,8 @@ def features(v: NDArray, known: NDArray[np.bool_] | None = None) -> Array:
 
 def _rings(pixels: int) -> Array:
     """Which pixels belong to each ring, (P^2, RINGS); the last ring has the corners too."""
-    x = np.arange(pixels) - (pixels - 1) / 2
     edges = default_profile_edges(pixels, 1.0, RINGS)[1:-1]
-    which = np.searchsorted(edges, np.hypot(x[:, None], x).ravel())
+    which = np.searchsorted(edges, distance(pixels).ravel())
     return (which[:, None] == np.arange(RINGS)).astype(np.float64)
 
 
@@ -197,8 +196,7 @@ def _read_features(
     maps: MapSet, channels: Sequence[str], scales: Mapping[str, LogScale], rows: NDArray[np.int64]
 ) -> Array:
     """Features (R, 2 C RINGS) of rows of a set."""
-    chunks = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-    return np.concatenate([features(_normalised(maps, channels, scales, chunk)) for chunk in chunks])
+    return np.concatenate([features(_normalised(maps, channels, scales, chunk)) for chunk in chunks(rows)])
 
 
 def gaussian(f: Array) -> tuple[Array, Array]:

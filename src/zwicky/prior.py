@@ -38,7 +38,7 @@ def learnt(ln_map: Array, ln_m200m: Array) -> dict[str, Any]:
 
 
 def weights(prior: str, ln_map: Array, known: dict[str, Any], cosmology: Cosmology, redshift: float) -> Array:
-    """w of masses in the map, of the shape of `ln_map` [ln Msun], largest 1.
+    """w of masses in the map, of the shape of `ln_map` [ln Msun], largest 1 along the last axis.
 
     Args:
         known: what `learnt` returned.
@@ -55,7 +55,7 @@ def weights(prior: str, ln_map: Array, known: dict[str, Any], cosmology: Cosmolo
     ln_w = -np.interp(ln_m, middles, np.log(known["density"]))
     if prior == "mass_function":
         ln_w = ln_w + np.log(abundance(cosmology, np.exp(ln_m), redshift))
-    return np.exp(ln_w - ln_w.max())
+    return np.exp(ln_w - ln_w.max(-1, keepdims=True))
 
 
 def abundance(cosmology: Cosmology, m200m: Array, redshift: float) -> Array:

@@ -153,16 +153,15 @@ class Model:
         mixture = [part[0].cpu() for part in head(condition.to(self.device), told.to(self.device))]
         if sampler == "mean":
             return mixture_mean(*mixture[:2])[None]
-        (ln_w, m, L), mass, found = mixture, self.config.mass, []
-        for i in range(n):
-            rng = np.random.default_rng([seed, i, 1])
-            count = 1 if prior == "training" else CANDIDATES
-            normals = torch.from_numpy(rng.standard_normal((count, len(self.config.targets)))).float()
-            u = draw_mixture(ln_w, m, L, mass["width"], normals, torch.from_numpy(rng.random(count)))
-            ln_map = torch.logsumexp(self.config.ln_mass(u), 1).numpy()
-            w = weights(prior, ln_map, mass["prior"], Cosmology(**self.config.cosmology), redshift)
-            found.append(u[rng.choice(count, p=w / w.sum())])
-        return torch.stack(found)
+        (ln_w, m, L), mass, count = mixture, self.config.mass, 1 if prior == "training" else CANDIDATES
+        rngs = [np.random.default_rng([seed, i, 1]) for i in range(n)]
+        normals = [torch.from_numpy(rng.standard_normal((count, m.shape[1]))).float() for rng in rngs]
+        uniforms = [torch.from_numpy(rng.random(count)) for rng in rngs]
+        pairs = zip(normals, uniforms, strict=True)
+        u = torch.stack([draw_mixture(ln_w, m, L, mass["width"], *pair) for pair in pairs])  # (n, count, C)
+        ln_map = torch.logsumexp(self.config.ln_mass(u), 2).numpy()
+        w = weights(prior, ln_map, mass["prior"], Cosmology(**self.config.cosmology), redshift)
+        return u[range(n), [rng.choice(count, p=of / of.sum()) for rng, of in zip(rngs, w, strict=True)]]
 
     def _normalised(
         self,

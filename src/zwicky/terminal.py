@@ -1,4 +1,4 @@
-"""What commands share on the terminal: bars, errors, lists in options, the table of masses."""
+"""What commands share on the terminal: options, bars, errors, lists in options, the table of masses."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
@@ -18,6 +20,11 @@ from zwicky.io import UserError
 
 out = Console()
 err = Console(stderr=True)
+
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of all randomness of the command.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")]
 
 
 def fail(message: str, status: int = 2) -> None:

@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zwicky.dataset.loader import BEAM, MapLoader, View, pixel_arcsec
+from zwicky.dataset.loader import BEAM, MapLoader, View, beam_widths
 from zwicky.dataset.normalize import LogScale, fit_rows
-from zwicky.dataset.store import MapSet, open_maps
+from zwicky.dataset.store import MapSet, chunks, open_maps
 from zwicky.device import choose_device, cpu_threads
 from zwicky.io import UserError, append_jsonl, keep_jsonl_until, require_writable
-from zwicky.model import KINDS, ModelConfig, find_model, read_model, read_weights, save_model
+from zwicky.model import KINDS, ModelConfig, find_model, model_id, read_model, read_weights, save_model
 from zwicky.nn.mass import log_density
 from zwicky.prior import learnt
 from zwicky.products import aperture_mass
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainConfig", "train"]
 
-CHUNK = 256  # maps read at a time
+VALIDATION_MASSES = 1 << 41  # steps from here on are the batches that widths are corrected by
 
 
 def train(
@@ -74,10 +74,12 @@ def train(
         return _require_same(folder, identity)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"cannot write the model: {folder} is a file.")
-    model = _model_config(map_set, config) if start is None else _continued(map_set, config, start)
+    telescopes = _instruments(map_set, config)
+    model = _model_config(map_set, config, telescopes) if start is None else _continued(map_set, config, start)
     weights = None if start is None else read_weights(find_model(start))
     work = require_writable(folder.with_name(folder.name + ".training"))
-    train_set, validation_set = (MapLoader(map_set, split, _view(map_set, model, config)) for split in SPLITS)
+    view = _view(model, config, telescopes)
+    train_set, validation_set = (MapLoader(map_set, split, view) for split in ("train", "validation"))
     trainer = Trainer.new(config, model, _processes(place, config), identity, weights)
     checkpoint, stats = work / "checkpoint.safetensors", work / "stats.jsonl"
     if checkpoint.exists():
@@ -106,9 +108,6 @@ def train(
         _finish(folder, work, trainer, model)
     trainer.fabric.barrier()
     return folder
-
-
-SPLITS = ("train", "validation")
 
 
 def _processes(device: torch.device, config: TrainConfig) -> Fabric:
@@ -158,11 +157,10 @@ def _board(folder: str | Path | None) -> Callable[[dict[str, float]], None]:
 # The model ----------------------------------------------------------------------------------------------------------
 
 
-def _model_config(maps: MapSet, c: TrainConfig) -> ModelConfig:
+def _model_config(maps: MapSet, c: TrainConfig, telescopes: Mapping[str, tuple[str, ...]]) -> ModelConfig:
     """The configuration of the model, with scalings fitted to the training rows."""
     _require_rows(maps, c)
-    telescopes = _instruments(maps, c)
-    ln_pixel, beams = math.log(maps.pixel_kpc), math.log1p(max(BEAM[1], _widest(maps, telescopes)))
+    ln_pixel, beams = math.log(maps.pixel_kpc), math.log1p(max([BEAM[1], *beam_widths(maps, telescopes).values()]))
     ranges = {"redshift": (maps.redshift, maps.redshift), "ln_pixel_kpc": (ln_pixel, ln_pixel)}
     if c.noisy:
         ranges |= {f"beam_{name}": (0.0, beams) for name in c.inputs}
@@ -217,8 +215,7 @@ def _scales(maps: MapSet, c: TrainConfig, mass: dict[str, Any]) -> dict[str, Log
 def _mass(maps: MapSet, c: TrainConfig, planes: int, told: int) -> dict[str, Any]:
     """What a model needs to predict masses apart."""
     rows = maps.rows("train")
-    chunks = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-    ln_mass = [np.concatenate([np.log(aperture_mass(maps.read(name, part), maps.pixel_kpc)) for part in chunks])
+    ln_mass = [np.concatenate([np.log(aperture_mass(maps.read(name, part), maps.pixel_kpc)) for part in chunks(rows)])
                for name in c.targets]  # fmt: skip
     spread = [max(float(values.std()), 1e-6) for values in ln_mass]
     network = dict(in_channels=planes, targets=len(c.targets), scalar_features=told, patch=c.patch)
@@ -245,16 +242,10 @@ def _instruments(maps: MapSet, c: TrainConfig) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _widest(maps: MapSet, telescopes: dict[str, tuple[str, ...]]) -> float:
-    """Full width at half maximum of the widest beam [pixels]."""
-    names = [name for group in telescopes.values() for name in group]
-    return max((float(maps.about(name)["fwhm_arcsec"]) / pixel_arcsec(maps) for name in names), default=0.0)
-
-
-def _view(maps: MapSet, model: ModelConfig, c: TrainConfig) -> View:
+def _view(model: ModelConfig, c: TrainConfig, telescopes: Mapping[str, tuple[str, ...]]) -> View:
     return View(
         model.targets, model.inputs, model.scales, tuple(model.mass.get("mean", ())), model.noisy,
-        _instruments(maps, c), c.clean, c.degrade, c.drop_channel, c.drop_pixels,
+        telescopes, c.clean, c.degrade, c.drop_channel, c.drop_pixels,
     )  # fmt: skip
 
 
@@ -282,9 +273,8 @@ def _recalibrated(trainer: Trainer, loader: MapLoader) -> ModelConfig:
     if not model.mass:
         return model
     networks = trainer.averaged()
-    if trainer.best:
-        networks.load_state_dict(trainer.best)
-    drawn = [trainer._draw(loader, 64, trainer.config.seed, VALIDATION_MASSES + i)[0] for i in range(4)]
+    networks.load_state_dict(trainer.kept)
+    drawn = [trainer.draw(loader, 64, trainer.config.seed, VALIDATION_MASSES + i)[0] for i in range(4)]
     parts = [networks.mass(b.condition.to(trainer.device), trainer.told(b).to(trainer.device)) for b in drawn]  # type: ignore[misc]
     ln_w, m, L = (torch.cat([part[i].cpu() for part in parts]) for i in range(3))
     u = torch.cat([model.standard_mass(b.ln_mass) for b in drawn])
@@ -292,9 +282,6 @@ def _recalibrated(trainer: Trainer, loader: MapLoader) -> ModelConfig:
     widths = np.geomspace(0.5, 3, 61)
     likely = [float(log_density(u, ln_w, mean + w * (m - mean), w * L).mean()) for w in widths]
     return replace(model, mass={**model.mass, "width": float(widths[int(np.argmax(likely))])})
-
-
-VALIDATION_MASSES = 1 << 41  # steps from here on are the batches that widths are corrected by
 
 
 def _card(maps: MapSet, c: TrainConfig) -> dict[str, Any]:
@@ -312,7 +299,7 @@ def _finish(folder: Path, work: Path, trainer: Trainer, model: ModelConfig) -> N
     """Write the model with its statistics, then drop the working folder."""
     stats = work / "stats.jsonl"
     files = {"stats.jsonl": stats.read_text() if stats.exists() else "", "training.json": trainer.identity}
-    save_model(folder, model, trainer.best or trainer.ema.weights, files)
+    save_model(folder, model, trainer.kept, files)
     shutil.rmtree(work)
 
 
@@ -325,8 +312,6 @@ def _require_same(folder: Path, identity: str) -> Path:
 
 def _identity(config: TrainConfig, maps: MapSet, start: str | Path | None) -> str:
     """What a training depends on: its settings, its maps and where it started."""
-    from zwicky.model import model_id
-
     return json.dumps(
         {"maps": maps.fingerprint, "start": "" if start is None else model_id(start), **asdict(config)}, sort_keys=True
     )

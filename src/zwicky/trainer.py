@@ -7,9 +7,10 @@ would draw, and Lightning Fabric averages the gradients. So a training by two pr
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -84,7 +85,10 @@ class Trainer:
     best: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def new(cls, config: TrainConfig, model: ModelConfig, fabric: Fabric, identity: str, start: Any = None) -> Trainer:
+    def new(
+        cls, config: TrainConfig, model: ModelConfig, fabric: Fabric, identity: str,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> Trainer:  # fmt: skip
         """A training that begins, with fresh weights or those of `start`."""
         torch.manual_seed(config.seed)
         networks = model.networks()
@@ -99,6 +103,11 @@ class Trainer:
     def networks(self) -> Networks:
         """The networks with the weights of now."""
         return self.objective.module.networks  # type: ignore[union-attr, return-value]
+
+    @property
+    def kept(self) -> dict[str, Tensor]:
+        """The weights of the finished model: those of the lowest CRPS, with `patience`, or the average of now."""
+        return self.best or self.ema.weights
 
     @property
     def device(self) -> torch.device:
@@ -116,7 +125,7 @@ class Trainer:
             group["lr"] = c.rate(self.step, max(self.elapsed / budget, self.step / c.steps) if budget else None)
         self.optimizer.zero_grad(set_to_none=True)
         parts = self._parts(c.batch, c.accumulate)
-        batch, sigma, noise = self._draw(loader, c.batch, c.seed, self.step)
+        batch, sigma, noise = self.draw(loader, c.batch, c.seed, self.step)
         for i, part in enumerate(parts):
             with self.fabric.no_backward_sync(self.objective, enabled=i < len(parts) - 1):  # type: ignore[arg-type]
                 loss, mass = self._loss(self.objective, batch.part(part), sigma[part], noise[part])
@@ -136,7 +145,7 @@ class Trainer:
         step = -(-share // count)
         return [slice(i, min(i + step, (rank + 1) * share)) for i in range(rank * share, (rank + 1) * share, step)]
 
-    def _draw(self, loader: MapLoader, size: int, seed: int, step: int) -> tuple[Batch, Tensor, Tensor]:
+    def draw(self, loader: MapLoader, size: int, seed: int, step: int) -> tuple[Batch, Tensor, Tensor]:
         """The batch of a step with its noise levels and noise."""
         batch, rng = loader.batch(size, seed, step)
         sigma = self.config.schedule.training_sigmas(size, rng)
@@ -161,7 +170,7 @@ class Trainer:
     def validate(self, loader: MapLoader, batches: int = 8) -> dict[str, float]:
         """Losses of the averaged weights on fixed validation batches with fixed noise; with `patience`, the CRPS."""
         objective = Objective(self.averaged())
-        drawn = [self._draw(loader, 32, self.config.seed, VALIDATION + i) for i in range(batches)]
+        drawn = [self.draw(loader, 32, self.config.seed, VALIDATION + i) for i in range(batches)]
         losses = [self._loss(objective, *each) for each in drawn]
         found = {"validation": sum(float(loss) for loss, _ in losses) / batches}
         if self.model.mass:
@@ -178,7 +187,7 @@ class Trainer:
 
     def _validate_crps(self, networks: Networks, loader: MapLoader) -> float:
         """CRPS of the normalised pixels of few maps and samples; keeps the weights of the lowest."""
-        batch, _, _ = self._draw(loader, CRPS_MAPS, self.config.seed, VALIDATION)
+        batch, _, _ = self.draw(loader, CRPS_MAPS, self.config.seed, VALIDATION)
         u, kind = self.masses(batch), KINDS[self.model.kind]
         scalars = self.told(batch) if u is None else torch.cat([self.told(batch), u], 1)
         condition, scalars = batch.condition.to(self.device), scalars.to(self.device)

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from zwicky.dataset.normalize import LogScale
 from zwicky.dataset.store import MapSet
+from zwicky.observe.instrument import FWHM
 
 MEMORY = 2 << 30  # bytes of a split that are held
 BEAM = (0.5, 4.0)  # full width at half maximum of a random beam [pixels]
 NOISE = (0.1, 300.0)  # rms of random white noise over the floor of the channel
-FWHM = 8**0.5 * np.log(2) ** 0.5  # over the sigma of a Gaussian
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class MapLoader:
 
     def __init__(self, maps: MapSet, split: str, view: View) -> None:
         self.maps, self.view, self.rows = maps, view, maps.rows(split)
-        self.pixel_arcsec = pixel_arcsec(maps) if view.instruments else 0.0
+        self.beam_widths = beam_widths(maps, view.instruments)
         bytes_of_row = 4 * maps.pixels**2 * (len(view.targets) + len(view.inputs))
         held = len(self.rows) * bytes_of_row <= MEMORY
         self.held = {c: maps.read(c, self.rows) for c in (*view.targets, *view.inputs)} if held else {}
@@ -124,7 +124,7 @@ class MapLoader:
             for i, instrument in self._observed(name, len(chosen), rng):
                 exposure = self.maps.exposure(instrument, self.rows[chosen[i : i + 1]])
                 images[i], noise[i], mask[i] = (torch.as_tensor(np.float32(e[0])) for e in exposure[:3])
-                beam[i] = float(self.maps.about(instrument)["fwhm_arcsec"]) / self.pixel_arcsec
+                beam[i] = self.beam_widths[instrument]
             parts.append((images, noise, mask, beam))
         images, noise, mask, beams = (torch.stack(part, 1) for part in zip(*parts, strict=True))
         return images, noise, mask, beams
@@ -168,9 +168,10 @@ class MapLoader:
         return keep[..., None, None] * (1 - holes * pierced[..., None, None]) * field
 
 
-def pixel_arcsec(maps: MapSet) -> float:
-    """Angle under which a pixel of a set is seen [arcsec]."""
-    return maps.pixel_kpc * maps.arcsec_per_kpc
+def beam_widths(maps: MapSet, instruments: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Instrument -> full width at half maximum of its beam [pixels], of all instruments of the inputs."""
+    names = [name for group in instruments.values() for name in group]
+    return {name: float(maps.about(name)["fwhm_arcsec"]) / (maps.pixel_kpc * maps.arcsec_per_kpc) for name in names}
 
 
 def conditioned(y: Tensor, mask: Tensor, levels: Tensor | None = None) -> Tensor:

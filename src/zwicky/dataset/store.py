@@ -30,6 +30,8 @@ from zwicky.observe.instrument import Counter, Exposure, Instrument
 from zwicky.observe.scene import Scene
 from zwicky.observe.sightlines import SPLITS
 
+CHUNK = 64  # maps read at a time
+
 
 class Seen(NamedTuple):
     """What an observer has of a sightline: channel -> image (Y, X), and noise, mask and beam of those with noise.
@@ -161,6 +163,11 @@ class MapSet:
             for position, row in zip(order, rows[order], strict=True):
                 out[position] = data[row]
             return out
+
+
+def chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows in parts of CHUNK, to be read one after the other."""
+    return [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
 
 
 class MapWriter:

@@ -19,12 +19,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from zwicky.dataset.store import MapSet
+from zwicky.dataset.store import MapSet, chunks
 from zwicky.io import UserError
+from zwicky.observe.sky import distance
 
 Array = NDArray[np.float64]
 
-CHUNK = 64  # maps read at a time
 CALIBRATION = 2000  # rows that a baseline is fitted to, at most
 EXPONENT: dict[str, float] = {"xray": 0.5}  # of an input in the linear filter, by the first word of its name; else 1
 
@@ -63,9 +63,9 @@ class WienerFilter:
     def fit(cls, maps: MapSet, targets: Sequence[str], inputs: Sequence[str]) -> WienerFilter:
         """The filter of the training rows; means and spectra in rings of one fundamental wavenumber."""
         c, p, rows = len(targets), maps.pixels, _training_rows(maps)
-        mean = sum(_scaled(maps, targets, inputs, chunk).sum(0) for chunk in _chunks(rows)) / len(rows)
+        mean = sum(_scaled(maps, targets, inputs, chunk).sum(0) for chunk in chunks(rows)) / len(rows)
         covariance = np.zeros((len(mean), len(mean), p, p // 2 + 1))
-        for chunk in _chunks(rows):
+        for chunk in chunks(rows):
             modes = np.fft.rfft2(_scaled(maps, targets, inputs, chunk) - mean)
             covariance += np.einsum("nayx,nbyx->abyx", modes, modes.conj()).real
         covariance = _ring_means(covariance / len(rows))
@@ -141,7 +141,7 @@ class ScalingRelation:
     def fit(cls, maps: MapSet, targets: Sequence[str], inputs: Sequence[str]) -> ScalingRelation:
         """Least squares over the training rows."""
         rows = _training_rows(maps)
-        parts = [_signal_and_profiles(maps, targets, inputs[0], chunk) for chunk in _chunks(rows)]
+        parts = [_signal_and_profiles(maps, targets, inputs[0], chunk) for chunk in chunks(rows)]
         ln_s, ln_sigma = (np.concatenate(part) for part in zip(*parts, strict=True))
         mean, std = ln_s.mean(), ln_s.std()
         u = (ln_s - mean) / std
@@ -183,8 +183,7 @@ def _ln_sum(images: Array) -> Array:
 
 def _rings(pixels: int) -> NDArray[np.int64]:
     """Number of the ring, one pixel wide, of each pixel, (P, P)."""
-    x = np.arange(pixels) - (pixels - 1) / 2
-    return np.hypot(x[:, None], x).astype(np.int64)
+    return distance(pixels).astype(np.int64)
 
 
 # All of them --------------------------------------------------------------------------------------------------------
@@ -194,10 +193,6 @@ def _training_rows(maps: MapSet) -> NDArray[np.int64]:
     """Rows to fit to: those of the training split, thinned evenly."""
     rows = maps.rows("train")
     return rows[:: max(1, -(-len(rows) // CALIBRATION))]
-
-
-def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
 
 
 # How to fit, and to which input (None: to all): the first whose name begins like this

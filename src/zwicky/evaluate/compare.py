@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zwicky.evaluate import metrics
 from zwicky.evaluate.battery import N_BOOTSTRAP, jsonable
 from zwicky.evaluate.rows import APERTURES, Row
+from zwicky.evaluate.statistics import mass_errors, median_and_width
 from zwicky.products import ratio
 
 Array = NDArray[Any]
@@ -41,31 +42,38 @@ def _mean(values: Array) -> float:
     return float(metrics.nan_mean(values.ravel()))
 
 
+def _median(values: Array) -> float:
+    return median_and_width(values)[0]
+
+
 def _half_width(values: Array) -> float:
-    low, high = np.nanpercentile(values, [16.0, 84.0])
-    return float(high - low) / 2
+    return median_and_width(values)[1]
 
 
 def _mass_error(a: int) -> Callable[[Row, Array], Array]:
-    return lambda row, k: np.atleast_1d(ratio(row["mass_pred"][a], row["mass"][a]) - 1)
+    return lambda row, k: np.atleast_1d(mass_errors(row)[0][a])
 
 
-def _scale(name: str, large: bool) -> Callable[[Row, Array], Array]:
-    """b or r of the mean or of samples, averaged over the bins of large or of small scales."""
+def _r_mean(P: metrics.Powers) -> Array:
+    return metrics.correlation(P.mt, P.mm, P.tt)
+
+
+def _b_sample(P: metrics.Powers) -> Array:
+    return metrics.transfer(P.xx, P.tt)
+
+
+def _scale(curve: Callable[[metrics.Powers], Array], large: bool) -> Callable[[Row, Array], Array]:
+    """A curve (K,) of the powers of one map, averaged over the bins of large or of small scales."""
 
     def of_row(row: Row, k: Array) -> Array:
-        P = metrics.Powers(*row["powers"])
-        curve = {
-            "r_mean": lambda: ratio(P.mt, np.sqrt(P.mm * P.tt)),
-            "b_sample": lambda: np.sqrt(ratio(P.xx, P.tt)),
-        }[name]()
-        return np.atleast_1d(metrics.scale_averages(k, curve)[0 if large else 1])
+        powers = metrics.Powers(*row["powers"][:, None])
+        return np.atleast_1d(metrics.scale_averages(k, curve(powers))[0 if large else 1])
 
     return of_row
 
 
 STATISTICS: dict[str, Statistic] = {
-    "mass_median": Statistic("mass error, median", 0.0, _mass_error(MAP), lambda v: float(np.nanmedian(v))),
+    "mass_median": Statistic("mass error, median", 0.0, _mass_error(MAP), _median),
     "mass_half_width": Statistic("mass error, half-width", "low", _mass_error(MAP), _half_width),
     "mass_half_width_r500c": Statistic("mass error in R500c, half-width", "low", _mass_error(R500C), _half_width),
     "mass_crps": Statistic(
@@ -79,14 +87,13 @@ STATISTICS: dict[str, Statistic] = {
         "CRPS of pixels / mean", "low", lambda row, k: row["crps"],
         lambda v: float(ratio(v[:, 0].mean(), v[:, 1].mean())),
     ),
-    "r_mean_large": Statistic("r of the mean, k < 2", "high", _scale("r_mean", True), _mean),
-    "r_mean_small": Statistic("r of the mean, k >= 2", "high", _scale("r_mean", False), _mean),
-    "b_sample_large": Statistic("b of samples, k < 2", 1.0, _scale("b_sample", True), _mean),
-    "b_sample_small": Statistic("b of samples, k >= 2", 1.0, _scale("b_sample", False), _mean),
+    "r_mean_large": Statistic("r of the mean, k < 2", "high", _scale(_r_mean, True), _mean),
+    "r_mean_small": Statistic("r of the mean, k >= 2", "high", _scale(_r_mean, False), _mean),
+    "b_sample_large": Statistic("b of samples, k < 2", 1.0, _scale(_b_sample, True), _mean),
+    "b_sample_small": Statistic("b of samples, k >= 2", 1.0, _scale(_b_sample, False), _mean),
     "coverage_pixels": Statistic("coverage of pixels", 0.683, lambda row, k: np.atleast_1d(row["covered"]), _mean),
     "coverage_mass": Statistic(
-        "coverage of the mass", 0.683,
-        lambda row, k: (np.abs(row["mass_pred"] - row["mass"]) < row["mass_std"])[MAP : MAP + 1].astype(float), _mean,
+        "coverage of the mass", 0.683, lambda row, k: mass_errors(row)[1][MAP : MAP + 1], _mean,
     ),
 }  # fmt: skip
 CALIBRATION = ("b_sample_large", "b_sample_small", "coverage_pixels", "coverage_mass")  # need a posterior

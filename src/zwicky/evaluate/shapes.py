@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 
+from zwicky.observe.sky import distance as distance_from_centre
 from zwicky.products import ratio
 
 Array = NDArray[Any]
@@ -157,8 +158,7 @@ def find_peaks(smoothed: Array, mask: Array, pixel_kpc: float, contrast: float =
 
 def azimuthal_mean(image: Array) -> Array:
     """Mean over the ring of one pixel of width that each pixel of an image (P, P) lies in, (P, P)."""
-    x = _axis(len(image), 1.0)
-    r = np.rint(np.hypot(x[:, None], x)).astype(int)
+    r = np.rint(distance_from_centre(len(image))).astype(int)
     return np.asarray((np.bincount(r.ravel(), image.ravel()) / np.maximum(np.bincount(r.ravel()), 1))[r])
 
 

@@ -129,12 +129,13 @@ def _in_terciles(rows: Row, x: Array, boot: Bootstrap, n_samples: int) -> dict[s
 def _tercile_numbers(values: Array) -> Array:
     """Median and half-width of the error, and coverage, (TERCILES, A, 3) of rows (N, 2 A + 1) of `_in_terciles`."""
     numbers, index = values[:, :-1].reshape(len(values), -1, 2), values[:, -1]
-    found = [[(*_median_and_width(error), metrics.nan_mean(inside)) for error, inside in np.moveaxis(part, 0, -1)]
+    found = [[(*median_and_width(error), metrics.nan_mean(inside)) for error, inside in np.moveaxis(part, 0, -1)]
              for part in (numbers[index == b] for b in range(TERCILES))]  # fmt: skip
     return np.array(found, dtype=float)
 
 
-def _median_and_width(values: Array) -> tuple[float, float]:
+def median_and_width(values: Array) -> tuple[float, float]:
+    """Median and half-width of values, NaN left out."""
     median, plus, minus = metrics.spread(values)
     return median, 0.5 * (plus + minus)
 
@@ -201,7 +202,7 @@ def convergence_metrics(rows: Row, boot: Bootstrap, n_samples: int, k: Array) ->
         **with_error("variance_over_final", boot(settled, metrics.nan_mean)),
         "variance_over_final_scatter": np.sqrt(metrics.nan_mean((settled - metrics.nan_mean(settled)) ** 2)),
         **with_error("skill", boot(np.stack([squared, variance], axis=1), _skill)), "skill_target": 1.0 + 1.0 / n,
-        **with_error("mass_error", boot(mass, lambda v: np.array([_median_and_width(c) for c in v.T]).T)),
+        **with_error("mass_error", boot(mass, lambda v: np.array([median_and_width(c) for c in v.T]).T)),
         **with_error("b_mean_large", boot(averages[0], metrics.nan_mean)),
         **with_error("b_mean_small", boot(averages[1], metrics.nan_mean)),
     }  # fmt: skip

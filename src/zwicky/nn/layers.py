@@ -12,7 +12,7 @@ References: Dhariwal & Nichol 2021, arXiv 2105.05233 (AdaGN, zero start); Perez 
 
 import math
 from itertools import pairwise
-from typing import final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,18 @@ def group_norm(channels: int) -> nn.GroupNorm:
 def conv3x3(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
     """Return a 3x3 convolution padded with zeros."""
     return nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1)
+
+
+class Network(nn.Module):
+    """A network that knows the keyword arguments that build it again.
+
+    Args:
+        config: these arguments, ready for JSON.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        self.config = config
 
 
 @final

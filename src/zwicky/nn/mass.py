@@ -12,19 +12,19 @@ Reference: Bishop 1994, Mixture density networks.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zwicky.nn.layers import ResidualBlock, conv3x3, group_norm
+from zwicky.nn.layers import Network, ResidualBlock, conv3x3, group_norm
 
 LEAST = 1e-3  # of a width, in units of the spread of the training set
 
 
 @final
-class MassHead(nn.Module):
+class MassHead(Network):
     """Mixture of Gaussians of standardised ln M given condition planes.
 
     Args:
@@ -42,8 +42,7 @@ class MassHead(nn.Module):
         components: int = 3,
         patch: int = 4,
     ) -> None:
-        super().__init__()
-        self._config: dict[str, Any] = dict(
+        super().__init__(
             in_channels=in_channels, targets=targets, scalar_features=scalar_features, widths=list(widths),
             components=components, patch=patch,
         )  # fmt: skip
@@ -59,18 +58,13 @@ class MassHead(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.normal_(self.out.bias, std=0.5)
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments that build this network again, ready for JSON."""
-        return {**self._config, "widths": list(self._config["widths"])}
-
     def forward(self, condition: Tensor, scalars: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return ln w (B, K), m (B, K, C) and L (B, K, C, C), lower triangular.
 
         Args:
             condition: (B, P, H, W). scalars: (B, Q).
         """
-        c = self._config
+        c = self.config
         h = self.stem(F.pixel_unshuffle(condition.float(), c["patch"]))
         e = self.told(condition.new_zeros(len(h), 1) if scalars is None or not scalars.shape[1] else scalars.float())
         for i, block in enumerate(self.blocks):
@@ -83,7 +77,7 @@ class MassHead(nn.Module):
         return self._mixture(self.out(self.mlp(pooled)))
 
     def _mixture(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        c, k = self._config["targets"], self._config["components"]
+        c, k = self.config["targets"], self.config["components"]
         ln_w, m, entries = out.view(-1, k, 1 + c + self.triangle).split([1, c, self.triangle], 2)
         rows, columns = torch.tril_indices(c, c)
         L = out.new_zeros(len(out), k, c, c)

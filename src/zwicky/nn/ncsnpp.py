@@ -10,13 +10,13 @@ noise level comes as Gaussian Fourier features; and the input is fed to every le
 
 import math
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zwicky.nn.layers import SelfAttention, conv3x3, group_norm, zeroed
+from zwicky.nn.layers import Network, SelfAttention, conv3x3, group_norm, zeroed
 
 ROOT_HALF = math.sqrt(0.5)
 FOURIER_SCALE = 16.0  # of the random frequencies of ln sigma
@@ -78,7 +78,7 @@ class BigGANBlock(nn.Module):
 
 
 @final
-class NCSNpp(nn.Module):
+class NCSNpp(Network):
     """NCSN++ F(x; c_noise, condition, scalars); a new one returns zero everywhere.
 
     Args:
@@ -101,10 +101,9 @@ class NCSNpp(nn.Module):
         blocks: int = 2,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
         if min(in_channels, out_channels, blocks, len(widths), *widths) < 1 or scalar_features < 0:
             raise ValueError("an NCSN++ needs positive channels, widths and blocks")
-        self._config: dict[str, Any] = dict(
+        super().__init__(
             in_channels=in_channels, out_channels=out_channels, scalar_features=scalar_features, widths=list(widths),
             blocks=blocks, dropout=dropout,
         )  # fmt: skip
@@ -133,11 +132,6 @@ class NCSNpp(nn.Module):
             if level:
                 self.enlarge.append(BigGANBlock(c, c, e, dropout, up=True))
         self.head = nn.Sequential(group_norm(c), nn.SiLU(), zeroed(conv3x3(c, out_channels)))
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments that build this network again, ready for JSON."""
-        return {**self._config, "widths": list(self._config["widths"])}
 
     @property
     def multiple(self) -> int:

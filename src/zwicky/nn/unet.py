@@ -15,17 +15,17 @@ References: Ronneberger et al. 2015, arXiv 1505.04597; Shi et al. 2016, arXiv 16
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zwicky.nn.layers import Embedding, SelfAttention, Stage, Upsample, conv3x3, group_norm, zeroed
+from zwicky.nn.layers import Embedding, Network, SelfAttention, Stage, Upsample, conv3x3, group_norm, zeroed
 
 
 @final
-class UNet(nn.Module):
+class UNet(Network):
     """U-Net F(x; c_noise, condition, scalars); a new one returns zero everywhere.
 
     Args:
@@ -55,10 +55,9 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         linear: bool = False,
     ) -> None:
-        super().__init__()
         if min(in_channels, out_channels, blocks, patch, embedding, len(widths), *widths) < 1 or scalar_features < 0:
             raise ValueError("a U-Net needs positive channels, widths, blocks, patch and embedding")
-        self._config: dict[str, Any] = dict(
+        super().__init__(
             in_channels=in_channels,
             out_channels=out_channels,
             scalar_features=scalar_features,
@@ -84,14 +83,9 @@ class UNet(nn.Module):
             self.gain = nn.Linear(embedding, out_channels * patch**2)
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The keyword arguments that build this network again, ready for JSON."""
-        return {**self._config, "widths": list(self._config["widths"])}
-
-    @property
     def multiple(self) -> int:
         """The number of pixels that the sides of a map must be a multiple of."""
-        return self._config["patch"] * 2 ** len(self.downsample)
+        return self.config["patch"] * 2 ** len(self.downsample)
 
     def forward(
         self, x: Tensor, c_noise: Tensor, condition: Tensor | None = None, scalars: Tensor | None = None
@@ -111,14 +105,14 @@ class UNet(nn.Module):
         e = self.embed(c_noise, scalars)
         planes = x if condition is None else torch.cat([x, condition.to(x.dtype)], dim=1)
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round bright pixels by several per cent
-            folded = F.pixel_unshuffle(planes.float(), self._config["patch"])
+            folded = F.pixel_unshuffle(planes.float(), self.config["patch"])
             h = self.stem(folded)
         h = self._levels(h, e)
         with torch.autocast(x.device.type, enabled=False):
             result = self.head(h.float())
-            if self._config["linear"]:
+            if self.config["linear"]:
                 result = result + (1 + self.gain(e.float()))[..., None, None] * self.linear(folded)
-            return F.pixel_shuffle(result, self._config["patch"])
+            return F.pixel_shuffle(result, self.config["patch"])
 
     def _levels(self, h: Tensor, e: Tensor) -> Tensor:
         """Return the features h (B, widths[0], H/p, W/p) after the way down and up again."""
@@ -134,10 +128,10 @@ class UNet(nn.Module):
     def _check(self, x: Tensor, condition: Tensor | None, scalars: Tensor | None) -> None:
         """Raise ValueError where the input does not fit."""
         channels = x.shape[1] + (0 if condition is None else condition.shape[1])
-        if channels != self._config["in_channels"]:
-            raise ValueError(f"this network takes {self._config['in_channels']} input planes, got {channels}")
-        if (given := 0 if scalars is None else scalars.shape[1]) != self._config["scalar_features"]:
-            raise ValueError(f"this network takes {self._config['scalar_features']} scalars, got {given}")
+        if channels != self.config["in_channels"]:
+            raise ValueError(f"this network takes {self.config['in_channels']} input planes, got {channels}")
+        if (given := 0 if scalars is None else scalars.shape[1]) != self.config["scalar_features"]:
+            raise ValueError(f"this network takes {self.config['scalar_features']} scalars, got {given}")
         if x.shape[-2] % self.multiple or x.shape[-1] % self.multiple:
             raise ValueError(
                 f"map sides must be multiples of {self.multiple} pixels, got {x.shape[-2]} x {x.shape[-1]}"

@@ -19,10 +19,9 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import map_coordinates
 
 from zwicky.io import DAMAGE, UserError, atomic_path, reason_of, require_file
-from zwicky.observe.tables import attribute_of, column_of, library, place_on
+from zwicky.observe.tables import attribute_of, between, column_of, library
 
 FORMAT = "zwicky-populations-1"
 AXES = {"log_age": "log10 yr", "metallicity": "mass fraction"}
@@ -85,11 +84,10 @@ class PopulationTable:
         """
         if band not in self.light:
             raise ValueError(f"the table of stellar populations has no band {band}; it has {', '.join(self.light)}.")
-        x = place_on(self.log_age, np.log10(np.maximum(np.asarray(age, dtype=float), 1e-9)) + 9)
-        y = place_on(np.log10(self.metallicity), np.log10(np.maximum(np.asarray(metallicity, dtype=float), 1e-30)))
-        x, y = np.broadcast_arrays(x, y)
-        log_l = map_coordinates(np.log10(self.light[band]), [x.ravel(), y.ravel()], order=1, mode="nearest")
-        return np.asarray(mass, dtype=float) * 10 ** log_l.reshape(x.shape)
+        log_t = np.log10(np.maximum(np.asarray(age, dtype=float), 1e-9)) + 9
+        log_Z = np.log10(np.maximum(np.asarray(metallicity, dtype=float), 1e-30))
+        axes = self.log_age, np.log10(self.metallicity)
+        return np.asarray(mass, dtype=float) * 10 ** between(np.log10(self.light[band]), axes, log_t, log_Z)
 
 
 def write_populations(table: PopulationTable, path: str | Path) -> None:

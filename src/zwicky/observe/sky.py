@@ -181,7 +181,7 @@ def inside_field(diameter_arcmin: float, pixels: int, pixel_arcsec: float) -> ND
     return radius <= 30 * diameter_arcmin if diameter_arcmin else np.ones_like(radius, bool)
 
 
-def distance(pixels: int, pixel_arcsec: float) -> NDArray[np.float64]:
-    """Distance of each pixel from the centre of the map [arcsec], (pixels, pixels)."""
-    x = (np.arange(pixels) - 0.5 * (pixels - 1)) * pixel_arcsec
+def distance(pixels: int, pixel: float = 1.0) -> NDArray[np.float64]:
+    """Distance of each pixel from the centre of the map, (pixels, pixels), in the unit of `pixel`, the side of one."""
+    x = (np.arange(pixels) - 0.5 * (pixels - 1)) * pixel
     return np.hypot(x, x[:, None])

@@ -130,14 +130,22 @@ class EmissivityTable:
     ) -> NDArray[np.float64]:
         """Values (T, M) between the points of the table, of the shape of the arguments."""
         log_T = np.log10(np.maximum(np.asarray(temperature, dtype=float), 1.0))
-        x, y = np.broadcast_arrays(place_on(self.log_temperature, log_T), place_on(self.metallicity, metallicity))
-        found = map_coordinates(values, [x.ravel(), y.ravel()], order=1, mode="nearest").reshape(x.shape)
+        found = between(values, (self.log_temperature, self.metallicity), log_T, metallicity)
         return np.where(log_T < self.log_temperature[0], 0.0, found)
 
 
-def place_on(axis: NDArray[np.float64], x: ArrayLike) -> NDArray[np.float64]:
-    """Where x is on the axis, counted in its points, held at its ends."""
-    return np.asarray(np.interp(np.asarray(x, dtype=float), axis, np.arange(len(axis))))
+def between(
+    values: NDArray[np.float64], axes: tuple[NDArray[np.float64], ...], *x: ArrayLike
+) -> NDArray[np.float64]:
+    """Values of a table at places x, linear between its points and held at its ends, of the shape of the places.
+
+    Args:
+        values: (A, B, ...). axes: (A,), (B,), ... rising. x: along each axis, of shapes that fit, or numbers.
+    """
+    along = (np.interp(np.asarray(v, dtype=float), axis, np.arange(len(axis))) for v, axis in zip(x, axes, strict=True))
+    places = np.broadcast_arrays(*along)
+    found = map_coordinates(values, [place.ravel() for place in places], order=1, mode="nearest")
+    return found.reshape(places[0].shape)
 
 
 def write_table(table: EmissivityTable, path: str | Path) -> None:

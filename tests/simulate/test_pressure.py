@@ -13,6 +13,7 @@ from scipy.interpolate import CubicSpline
 
 from zwicky.cosmology import Cosmology
 from zwicky.simulate.pressure import (
+    MATTER,
     PressureModel,
     _halo_grid,
     _with_gas,
@@ -233,11 +234,13 @@ def test_filtered_psi_of_a_halo_gives_back_its_temperature():
     np.testing.assert_allclose(look_up(icm, p["rho"], p["psi"] - long)[0], p["temperature"], rtol=0.02)
 
 
-def test_traits_change_temperature_and_thermal_fraction_as_the_model_would():
+@pytest.mark.parametrize("matter", MATTER)
+def test_traits_change_temperature_and_thermal_fraction_as_the_model_would(matter):
     """To first order: a halo with another beta and thermal_scale against the map of that model."""
     _, p, _ = halo(3e14, radii=np.geomspace(0.2, 1.5, 12))
-    icm = temperature_map(replace(DRIVEN, scatter=(0.1, 0.1, 0.1)), COSMOLOGY, 1.0)
-    other = temperature_map(replace(DRIVEN, beta=5.49 + 0.3, thermal_scale=0.244 * np.exp(0.2)), COSMOLOGY, 1.0)
+    driven = replace(DRIVEN, matter=matter)
+    icm = temperature_map(replace(driven, scatter=(0.1, 0.1, 0.1)), COSMOLOGY, 1.0)
+    other = temperature_map(replace(driven, beta=5.49 + 0.3, thermal_scale=0.244 * np.exp(0.2)), COSMOLOGY, 1.0)
     t0, _ = look_up(icm, p["rho"], p["psi"])
     traits = np.tile([0.05, 0.3, 0.2], (len(t0), 1))
     t, drive = look_up(icm, p["rho"], p["psi"], traits)

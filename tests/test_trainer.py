@@ -105,13 +105,21 @@ def test_a_training_ends_when_its_time_is_over(map_file, tmp_path, tiny_config):
 
 def test_a_training_ends_early_and_keeps_the_best(map_file, tmp_path, tiny_config):
     """With a hopeless learning rate the CRPS never falls below that of the first validation."""
-    config = replace(tiny_config, steps=40, validate_every=2, patience=2, learning_rate=3.0, warmup=6, ema=0.0)
+    config = replace(tiny_config, steps=40, validate_every=2, patience=2, learning_rate=1.0, warmup=6, ema=0.0)
     folder = train(map_file, tmp_path / "model", config)
     stats = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
     crps = [entry["crps"] for entry in stats]
     assert stats[-1]["step"] < 40
     assert min(crps) == crps[-3]
     assert all(torch.isfinite(w).all() for w in weights(folder).values())
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_a_training_that_diverges_says_so_and_leaves_no_model(map_file, tmp_path, tiny_config, patience):
+    config = replace(tiny_config, steps=10, learning_rate=1e30, warmup=0, ema=0.0, patience=patience)
+    with pytest.raises(UserError, match="diverged"):
+        train(map_file, tmp_path / "model", config)
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_model_is_trained_on(map_file, model_folder, tmp_path, tiny_config):

@@ -65,7 +65,8 @@ def train(
         tensorboard: folder for the numbers of the training, shown by the program of that name.
 
     Raises:
-        UserError: there is no such device, the map set lacks a channel or rows, or the folder holds another training.
+        UserError: there is no such device, the map set lacks a channel or rows, the folder holds another training, or the
+            training diverges.
     """
     folder, place, map_set = Path(folder), choose_device(device), open_maps(maps)
     identity = _identity(config, map_set, start)
@@ -95,6 +96,8 @@ def train(
             trainer.advance(train_set, time_budget)
             if trainer.step % config.validate_every == 0 or trainer.step == config.steps:
                 latest = {"step": trainer.step, **trainer.validate(validation_set)}
+                if not trainer.best and not all(map(math.isfinite, latest.values())):
+                    raise UserError(f"the training diverged before step {trainer.step}; take a lower learning rate.")
                 if first:
                     append_jsonl(stats, latest)
                     board(latest)

@@ -75,7 +75,7 @@ def tiny_config():
     """A training of a few steps of a small network."""
     from zwicky.train import TrainConfig
 
-    return TrainConfig(steps=6, batch=4, warmup=2, widths=(8, 16), blocks=1, patch=2, validate_every=3)
+    return TrainConfig(steps=6, batch=4, warmup=2, widths=(8, 16), blocks=1, patch=2, validate_every=3, spread_maps=0)
 
 
 @pytest.fixture(scope="session")

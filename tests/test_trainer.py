@@ -141,7 +141,7 @@ def test_a_model_of_other_pixels_is_not_trained_on(map_file, model_folder, tmp_p
 
 
 @pytest.mark.parametrize("setting", [
-    {"accumulate": 3}, {"patience": -1}, {"clean": 2.0}, {"degrade": -0.1}, {"mass": True, "kind": "h25"},
+    {"accumulate": 3}, {"patience": -1}, {"spread_maps": -1}, {"clean": 2.0}, {"degrade": -0.1}, {"mass": True, "kind": "h25"},
 ])  # fmt: skip
 def test_impossible_settings_are_refused(setting):
     with pytest.raises(ValueError, match=r"need|must|does not"):

@@ -76,6 +76,7 @@ class ModelConfig:
         mass: for models that predict the masses in the map apart from their shape: `network`, the keyword arguments of
             `MassHead`; `mean`, `std` of ln M [Msun] of each target; `width`, the correction of the widths; `prior`, see
             `zwicky.prior`.
+        spread: names of given inputs, with commas -> correction of the spread of samples, see `zwicky.posterior`.
     """
 
     targets: tuple[str, ...]
@@ -93,6 +94,7 @@ class ModelConfig:
     architecture: str = "unet"
     noisy: bool = False
     mass: dict[str, Any] = field(default_factory=dict)
+    spread: dict[str, list[list[float]]] = field(default_factory=dict)
 
     def scalars(self, values: Mapping[str, torch.Tensor | float], batch: int) -> torch.Tensor:
         """What the network is told besides maps, (B, Q): the numbers of `ranges`, each in [-1, 1] over training.

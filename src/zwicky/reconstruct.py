@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zwicky.cosmology import Cosmology
 from zwicky.dataset.loader import conditioned
 from zwicky.dataset.store import open_maps
-from zwicky.device import autocast, choose_device, cpu_threads
+from zwicky.device import choose_device, cpu_threads
 from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, evaluations, seeded_noise
 from zwicky.images import (
     Image,
@@ -39,6 +39,7 @@ from zwicky.model import KINDS, ModelConfig, Networks, find_model, model_id, rea
 from zwicky.nn.mass import draw as draw_mixture
 from zwicky.nn.mass import mixture_mean
 from zwicky.outliers import FEWEST, Reference, read_reference
+from zwicky.posterior import key_of, respread, sample_maps
 from zwicky.prior import weights
 from zwicky.products import Outlier, Posterior
 
@@ -102,7 +103,8 @@ class Model:
         told = self._told(redshift, fwhm_kpc or {})
         condition = conditioned(y, known, levels if self.config.noisy else None)
         u = self._masses(condition, told, n, seed, sampler, prior, redshift)
-        x = self._draw(condition, told, u, n, seed, sampler, steps or DEFAULT_LEVELS[sampler], progress)
+        factors = self.config.spread.get(key_of(self.config, known[0]))
+        x = self._draw(condition, told, u, n, seed, sampler, steps or DEFAULT_LEVELS[sampler], factors, progress)
         if wcs is not None:
             wcs = regrid_wcs(wcs, shape, pixel_kpc, self.config.pixels, self.config.pixel_kpc)
         if not (x.abs() < LARGEST).all():
@@ -205,12 +207,12 @@ class Model:
         seed: int,
         sampler: str,
         steps: int,
+        factors: list[list[float]] | None,
         progress: Callable[[int, int], None] | None,
     ) -> torch.Tensor:
-        """Normalised samples (n, C, P, P) on the CPU."""
+        """Normalised samples (n, C, P, P) on the CPU, their spread corrected by `factors`."""
         c = self.config
         shape = (len(c.targets), c.pixels, c.pixels)
-        sigmas = c.noise.steps(steps)
         per_batch = evaluations(sampler, steps)
         batches = [range(i, min(i + BATCH, n)) for i in range(0, n, BATCH)]
         done = 0
@@ -224,19 +226,11 @@ class Model:
         out = []
         for batch in batches:
             noise = seeded_noise(shape, seed, batch, self.device)
-            planes = condition.expand(len(batch), -1, -1, -1).to(self.device)
-            scalars = told.expand(len(batch), -1)
+            planes, scalars = condition.expand(len(batch), -1, -1, -1), told.expand(len(batch), -1)
             if u is not None:
                 scalars = torch.cat([scalars, u[list(batch)]], 1)
-            scalars = scalars.to(self.device)
-
-            def denoise(
-                x: torch.Tensor, sigma: torch.Tensor, planes: torch.Tensor = planes, scalars: torch.Tensor = scalars
-            ) -> torch.Tensor:
-                with autocast(self.device):
-                    return self.networks.denoiser(x, sigma, planes, scalars)
-
-            out.append(SAMPLERS[sampler](denoise, noise() * c.noise.sigma_max, sigmas, noise, tick).float().cpu())
+            x, mean = sample_maps(self.networks, c, planes, scalars, noise, sampler, steps, self.device, tick)
+            out.append(x if factors is None or sampler == "mean" else respread(x, mean, factors))
         return torch.cat(out)
 
     def _doubts(

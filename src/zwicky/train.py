@@ -27,9 +27,9 @@ from zwicky.dataset.store import MapSet, chunks, open_maps
 from zwicky.device import choose_device, cpu_threads
 from zwicky.io import UserError, append_jsonl, keep_jsonl_until, require_writable
 from zwicky.model import KINDS, ModelConfig, find_model, model_id, read_model, read_weights, save_model
-from zwicky.nn.mass import log_density
 from zwicky.prior import learnt
 from zwicky.products import aperture_mass
+from zwicky.recalibration import corrected_masses, corrected_spread
 from zwicky.train_config import TrainConfig
 from zwicky.trainer import Trainer
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = ["TrainConfig", "train"]
-
-VALIDATION_MASSES = 1 << 41  # steps from here on are the batches that widths are corrected by
 
 
 def train(
@@ -65,8 +63,8 @@ def train(
         tensorboard: folder for the numbers of the training, shown by the program of that name.
 
     Raises:
-        UserError: there is no such device, the map set lacks a channel or rows, the folder holds another training, or the
-            training diverges.
+        UserError: there is no such device, the map set lacks a channel or rows, the folder holds another training, or
+            the training diverges.
     """
     folder, place, map_set = Path(folder), choose_device(device), open_maps(maps)
     identity = _identity(config, map_set, start)
@@ -106,7 +104,8 @@ def train(
             if time.monotonic() - saved > checkpoint_seconds:
                 trainer.save(checkpoint)
                 saved = time.monotonic()
-        model = _recalibrated(trainer, validation_set)
+        whole = MapLoader(map_set, "validation", replace(view, drop_channel=0, drop_pixels=0))
+        model = corrected_spread(trainer, whole, corrected_masses(trainer, validation_set))
     if first:
         _finish(folder, work, trainer, model)
     trainer.fabric.barrier()
@@ -267,24 +266,6 @@ def _continued(maps: MapSet, c: TrainConfig, start: str | Path) -> ModelConfig:
         raise UserError(f"the maps of {maps.path} have other pixels than those of the model {start}.")
     card = _card(maps, c) | {"started_from": model.training}
     return replace(model, cosmology=maps.cosmology.as_dict(), training=card)
-
-
-@torch.no_grad()
-def _recalibrated(trainer: Trainer, loader: MapLoader) -> ModelConfig:
-    """The model with the widths of its masses corrected: the factor that makes the validation maps most likely."""
-    model = trainer.model
-    if not model.mass:
-        return model
-    networks = trainer.averaged()
-    networks.load_state_dict(trainer.kept)
-    drawn = [trainer.draw(loader, 64, trainer.config.seed, VALIDATION_MASSES + i)[0] for i in range(4)]
-    parts = [networks.mass(b.condition.to(trainer.device), trainer.told(b).to(trainer.device)) for b in drawn]  # type: ignore[misc]
-    ln_w, m, L = (torch.cat([part[i].cpu() for part in parts]) for i in range(3))
-    u = torch.cat([model.standard_mass(b.ln_mass) for b in drawn])
-    mean = (ln_w.exp()[..., None] * m).sum(1, keepdim=True)
-    widths = np.geomspace(0.5, 3, 61)
-    likely = [float(log_density(u, ln_w, mean + w * (m - mean), w * L).mean()) for w in widths]
-    return replace(model, mass={**model.mass, "width": float(widths[int(np.argmax(likely))])})
 
 
 def _card(maps: MapSet, c: TrainConfig) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class TrainConfig:
         degrade: probability that an image without noise gets a random beam and white noise.
         validate_every: steps between validation losses.
         patience: validations without a lower CRPS after which the training ends early; 0 for never.
+        spread_maps: validation maps by which the spread of samples is corrected, scale by scale; 0 for none.
         seed: of weights, data and noise.
     """
 
@@ -69,6 +70,7 @@ class TrainConfig:
     degrade: float = 0.0
     validate_every: int = 200
     patience: int = 0
+    spread_maps: int = 32
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,6 +84,8 @@ class TrainConfig:
             raise ValueError("a model needs at least one target and one input channel.")
         if self.blocks < 1 or self.patch < 1 or not 0 <= self.dropout < 1 or self.warmup < 0 or self.seed < 0:
             raise ValueError("need blocks >= 1, patch >= 1, dropout in [0, 1), warmup >= 0 and seed >= 0.")
+        if self.spread_maps < 0:
+            raise ValueError("spread_maps must not be negative.")
         if self.patience < 0 or self.accumulate < 1 or self.batch % self.accumulate:
             raise ValueError("need patience >= 0 and a batch that is a multiple of accumulate >= 1.")
         if self.kind not in KINDS:

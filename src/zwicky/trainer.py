@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from zwicky.dataset.loader import Batch, MapLoader
 from zwicky.device import THREADS, autocast
 from zwicky.diffusion.denoise import denoising_loss
-from zwicky.diffusion.sample import SAMPLERS, seeded_noise
+from zwicky.diffusion.sample import seeded_noise
 from zwicky.io import UserError, atomic_path
 from zwicky.model import KINDS, ModelConfig, Networks
 from zwicky.nn.ema import EMA
 from zwicky.nn.mass import log_density
+from zwicky.posterior import sample_maps
 from zwicky.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -188,28 +189,27 @@ class Trainer:
     def _validate_crps(self, networks: Networks, loader: MapLoader) -> float:
         """CRPS of the normalised pixels of few maps and samples; keeps the weights of the lowest."""
         batch, _, _ = self.draw(loader, CRPS_MAPS, self.config.seed, VALIDATION)
-        u, kind = self.masses(batch), KINDS[self.model.kind]
-        scalars = self.told(batch) if u is None else torch.cat([self.told(batch), u], 1)
-        condition, scalars = batch.condition.to(self.device), scalars.to(self.device)
-        samples = []
-        for s in range(CRPS_SAMPLES):
-            noise = seeded_noise(tuple(batch.x.shape[1:]), s, range(CRPS_MAPS), self.device)
-
-            def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-                with autocast(self.device):
-                    return networks.denoiser(x, sigma, condition, scalars)
-
-            sigmas = self.model.noise.steps(CRPS_LEVELS)
-            start = noise() * self.model.noise.sigma_max
-            samples.append(SAMPLERS[kind.sampler](denoise, start, sigmas, noise).float().cpu())
-        x = torch.stack(samples)
-        spread = (x[:, None] - x[None]).abs().mean((2, 3, 4, 5)).sum() / (CRPS_SAMPLES * (CRPS_SAMPLES - 1))
-        crps = float((x - batch.x).abs().mean() - spread / 2)
+        x, _ = self.samples(networks, batch, CRPS_SAMPLES, CRPS_LEVELS)
+        spread = (x[:, :, None] - x[:, None]).abs().mean((0, 3, 4, 5)).sum() / (CRPS_SAMPLES * (CRPS_SAMPLES - 1))
+        crps = float((x - batch.x[:, None]).abs().mean() - spread / 2)
         self.waited += 1
         if crps < self.crps:
             self.crps, self.waited = crps, 0
             self.best = {k: v.detach().clone() for k, v in self.ema.weights.items()}
         return crps
+
+    def samples(self, networks: Networks, batch: Batch, count: int, levels: int) -> tuple[Tensor, Tensor]:
+        """Samples of the normalised maps of a batch given their true masses, and their means, (B, count, C, Y, X)."""
+        u, told = self.masses(batch), self.told(batch)
+        scalars = told if u is None else torch.cat([told, u], 1)
+        drawn = []
+        for s in range(count):
+            noise = seeded_noise(tuple(batch.x.shape[1:]), s, range(len(batch.x)), self.device)
+            sampler = KINDS[self.model.kind].sampler
+            drawn.append(
+                sample_maps(networks, self.model, batch.condition, scalars, noise, sampler, levels, self.device)
+            )
+        return tuple(torch.stack(part, 1) for part in zip(*drawn, strict=True))  # type: ignore[return-value]
 
     @property
     def finished(self) -> bool:

@@ -1,0 +1,73 @@
+"""The spread of samples: corrected scale by scale, by what validation maps say of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from zwicky.model import read_model
+from zwicky.posterior import BANDS, key_of, respread, spread_factors
+from zwicky.train import train
+
+P, C = 32, 2
+NONE = [[1.0] * (len(BANDS) + 1)] * C
+
+
+def white(*shape):
+    """White noise of a seed that goes with the shape."""
+    return torch.randn(*shape, P, P, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def test_known_faults_of_the_spread_are_found_and_mended():
+    """Posteriors that are 1.5 times too wide, or half as wide, in a band: the factors are 1 / 1.5 and 2 to 3%."""
+    wrong = [list(row) for row in NONE]
+    wrong[0][3], wrong[1][5] = 1.5, 0.5
+    means, truth = white(200, 1, C).repeat(1, 4, 1, 1, 1), white(200, 1, C)[:, 0] + white(200, C)
+    samples = means + respread(white(200, 4, C).flatten(0, 1), torch.zeros(1), wrong).view(200, 4, C, P, P)
+    factors = torch.tensor(spread_factors(truth, samples, means))
+    expected = 1 / torch.tensor(wrong)
+    torch.testing.assert_close(factors[:, 3:-1], expected[:, 3:-1], rtol=0.03, atol=0)  # bands of many modes
+    torch.testing.assert_close(factors[:, 1:3], expected[:, 1:3], rtol=0.12, atol=0)
+    mended = respread(samples.flatten(0, 1), means.flatten(0, 1), factors.tolist()).view(samples.shape)
+    again = torch.tensor(spread_factors(truth, mended, means))
+    torch.testing.assert_close(again, torch.ones_like(again), rtol=1e-4, atol=0)
+
+
+def test_factors_of_one_change_nothing_and_of_zero_leave_the_mean():
+    x, mean = white(5, C), white(4, C)[:1]
+    torch.testing.assert_close(respread(x, mean, NONE), x, rtol=1e-5, atol=1e-5)
+    zero = [[0.0] * (len(BANDS) + 1)] * C
+    torch.testing.assert_close(respread(x, mean, zero), mean.expand_as(x))
+
+
+def test_samples_without_spread_are_left_alone():
+    mean = white(3, 2, C)
+    assert spread_factors(white(3, C), mean, mean) == NONE
+
+
+def test_given_inputs_have_a_name(model):
+    known = torch.zeros(2, 4, 4, dtype=torch.bool)
+    assert key_of(model.config, known) == ""
+    known[1, 2, 2] = True
+    assert key_of(model.config, known) == "xray"
+    assert key_of(model.config, ~known) == "compton_y,xray"
+
+
+def test_the_correction_goes_by_what_is_given(model, maps, observation):
+    """With factors of zero for one set of inputs, samples are the first means; with others they are as they were."""
+    zero = {"compton_y,xray": [[0.0] * (len(BANDS) + 1)] * C}
+    corrected = replace(model, config=replace(model.config, spread=zero))
+    about = (maps.redshift, maps.pixel_kpc, 1, 3)
+    mean = model.sample(observation, *about, sampler="mean").samples["gas"]
+    np.testing.assert_allclose(corrected.sample(observation, *about, steps=4).samples["gas"], mean, rtol=1e-4)
+    one = {"xray": observation["xray"]}
+    before, after = (m.sample(one, *about, steps=4).samples["gas"] for m in (model, corrected))
+    np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize(("kind", "names"), [("score", {"", "compton_y", "xray", "compton_y,xray"}), ("h25", set())])
+def test_trainings_of_our_kind_end_with_the_correction(map_file, tmp_path, tiny_config, kind, names):
+    config, _ = read_model(train(map_file, tmp_path / "m", replace(tiny_config, kind=kind, spread_maps=4)))
+    assert set(config.spread) == names
+    assert all(np.shape(factors) == (C, len(BANDS) + 1) for factors in config.spread.values())

@@ -23,9 +23,10 @@ from zwicky.train import TrainConfig, train
 
 DRIVER = """
 import json, os, signal, sys
+from zwicky.physics import PhysicsWeights
 from zwicky.train import TrainConfig, train
 maps, folder, die_at, settings = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
-config = TrainConfig(**settings)
+config = TrainConfig(**settings | {"physics": PhysicsWeights(**settings["physics"])})
 def tell(step, total, latest):
     if step == die_at:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -20,9 +20,11 @@ from zwicky.train_config import BASELINES
 
 DRIVER = """
 import json, sys
+from zwicky.physics import PhysicsWeights
 from zwicky.train import TrainConfig, train
-from zwicky.train_config import BASELINES
-train(sys.argv[1], sys.argv[2], TrainConfig(**json.loads(sys.argv[3])))
+settings = json.loads(sys.argv[3])
+physics = PhysicsWeights(**settings.pop("physics"))
+train(sys.argv[1], sys.argv[2], TrainConfig(**settings, physics=physics))
 """
 
 
@@ -141,7 +143,8 @@ def test_a_model_of_other_pixels_is_not_trained_on(map_file, model_folder, tmp_p
 
 
 @pytest.mark.parametrize("setting", [
-    {"accumulate": 3}, {"patience": -1}, {"spread_maps": -1}, {"clean": 2.0}, {"degrade": -0.1}, {"mass": True, "kind": "h25"},
+    {"accumulate": 3}, {"patience": -1}, {"spread_maps": -1}, {"clean": 2.0}, {"degrade": -0.1},
+    {"mass": True, "kind": "h25"},
 ])  # fmt: skip
 def test_impossible_settings_are_refused(setting):
     with pytest.raises(ValueError, match=r"need|must|does not"):

@@ -28,6 +28,7 @@ from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.evaluate.run import EvaluateConfig, evaluate
 from zwicky.halos import find_halos, write_halos
 from zwicky.io import UserError, atomic_path, require_file, require_writable
+from zwicky.physics import PhysicsWeights
 from zwicky.plant import planted, smallest_side
 from zwicky.reconstruct import add_reference
 from zwicky.simulate.pressure import PressureModel
@@ -167,7 +168,7 @@ def _simulations(content: dict[str, Any], path: str) -> tuple[SimulationConfig, 
 
 
 _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-_NESTED = {"cosmology": Cosmology, "pressure": PressureModel, "noise": NoiseSchedule}
+_NESTED = {"cosmology": Cosmology, "pressure": PressureModel, "noise": NoiseSchedule, "physics": PhysicsWeights}
 
 
 def build(kind: type[T], settings: dict[str, Any], where: str) -> T:

@@ -89,6 +89,15 @@ def words(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",")) if text else ()
 
 
+def named_numbers(text: str | None, option: str) -> dict[str, float]:
+    """The numbers of a list like a=0.1,b=2."""
+    pairs = [part.partition("=") for part in words(text)]
+    try:
+        return {name.strip(): float(value) for name, _, value in pairs}
+    except ValueError as error:
+        raise UserError(f"{option} takes a list like name=0.1,name=0.2, not {text!r}.") from error
+
+
 def integers(text: str | None, option: str) -> tuple[int, ...]:
     """The whole numbers of a list separated by commas."""
     if text is None:

@@ -27,6 +27,7 @@ from zwicky.dataset.store import MapSet, chunks, open_maps
 from zwicky.device import choose_device, cpu_threads
 from zwicky.io import UserError, append_jsonl, keep_jsonl_until, require_writable
 from zwicky.model import KINDS, ModelConfig, find_model, model_id, read_model, read_weights, save_model
+from zwicky.physics import physics_of
 from zwicky.prior import learnt
 from zwicky.products import aperture_mass
 from zwicky.recalibration import corrected_masses, corrected_spread
@@ -79,7 +80,8 @@ def train(
     work = require_writable(folder.with_name(folder.name + ".training"))
     view = _view(model, config, telescopes)
     train_set, validation_set = (MapLoader(map_set, split, view) for split in ("train", "validation"))
-    trainer = Trainer.new(config, model, _processes(place, config), identity, weights)
+    physics = physics_of(config.physics, map_set, model.targets, model.inputs, model.scales)
+    trainer = Trainer.new(config, model, _processes(place, config), identity, weights, physics)
     checkpoint, stats = work / "checkpoint.safetensors", work / "stats.jsonl"
     if checkpoint.exists():
         trainer.load(checkpoint)

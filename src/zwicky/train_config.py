@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.model import KINDS, NETWORKS
+from zwicky.physics import PhysicsWeights
 
 # Published methods, as settings that differ from ours: `zwicky train --baseline NAME`. The layers of the U-Nets
 # of de Andres et al. are not known; here they are of the width asked for, see whole images and predict one map.
@@ -42,6 +43,7 @@ class TrainConfig:
         degrade: probability that an image without noise gets a random beam and white noise.
         validate_every: steps between validation losses.
         patience: validations without a lower CRPS after which the training ends early; 0 for never.
+        physics: weights of further losses, see `zwicky.physics`.
         spread_maps: validation maps by which the spread of samples is corrected, scale by scale; 0 for none.
         seed: of weights, data and noise.
     """
@@ -70,6 +72,7 @@ class TrainConfig:
     degrade: float = 0.0
     validate_every: int = 200
     patience: int = 0
+    physics: PhysicsWeights = field(default_factory=PhysicsWeights)
     spread_maps: int = 32
     seed: int = 0
 
@@ -84,6 +87,8 @@ class TrainConfig:
             raise ValueError("a model needs at least one target and one input channel.")
         if self.blocks < 1 or self.patch < 1 or not 0 <= self.dropout < 1 or self.warmup < 0 or self.seed < 0:
             raise ValueError("need blocks >= 1, patch >= 1, dropout in [0, 1), warmup >= 0 and seed >= 0.")
+        if self.physics.gas_fraction and not {"gas", "dark_matter"} <= set(self.targets):
+            raise ValueError("the gas fraction of physics needs the targets gas and dark_matter.")
         if self.spread_maps < 0:
             raise ValueError("spread_maps must not be negative.")
         if self.patience < 0 or self.accumulate < 1 or self.batch % self.accumulate:

@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from zwicky.dataset.loader import Batch, MapLoader
 from zwicky.device import THREADS, autocast
-from zwicky.diffusion.denoise import denoising_loss
+from zwicky.diffusion.denoise import weighted_error
+from zwicky.diffusion.noise import add_noise
 from zwicky.diffusion.sample import seeded_noise
 from zwicky.io import UserError, atomic_path
 from zwicky.model import KINDS, ModelConfig, Networks
 from zwicky.nn.ema import EMA
 from zwicky.nn.mass import log_density
+from zwicky.physics import Physics
 from zwicky.posterior import sample_maps
 from zwicky.train_config import TrainConfig
 
@@ -39,12 +41,12 @@ CRPS_MAPS, CRPS_SAMPLES, CRPS_LEVELS = 16, 8, 8
 class Objective(nn.Module):
     """What is minimised: the denoising loss and, where masses are predicted apart, - ln p(ln M | y) of each target.
 
-    The two share no weights, so that their sum weighs neither.
+    The two share no weights, so that their sum weighs neither. With `physics`, its terms are part of the first.
     """
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Networks, physics: Physics | None = None) -> None:
         super().__init__()
-        self.networks = networks
+        self.networks, self.physics = networks, physics
 
     def forward(
         self, x: Tensor, condition: Tensor, told: Tensor, u: Tensor | None, sigma: Tensor, noise: Tensor
@@ -55,7 +57,11 @@ class Objective(nn.Module):
             x, condition: see `Batch`. told: numbers, (B, Q). u: standardised ln M, (B, C). sigma: (B,). noise: like x.
         """
         scalars = told if u is None else torch.cat([told, u], 1)
-        loss = denoising_loss(self.networks.denoiser, x, condition, scalars, sigma, noise)
+        D = self.networks.denoiser(add_noise(x, sigma, noise), sigma, condition, scalars)
+        loss = weighted_error(self.networks.denoiser, D, x, sigma)
+        if self.physics is not None:
+            with torch.autocast(x.device.type, enabled=False):
+                loss = loss + self.physics(D, x, sigma)
         if u is None or self.networks.mass is None:
             return loss, torch.zeros_like(loss)
         with torch.autocast(x.device.type, enabled=False):
@@ -88,7 +94,7 @@ class Trainer:
     @classmethod
     def new(
         cls, config: TrainConfig, model: ModelConfig, fabric: Fabric, identity: str,
-        start: Mapping[str, Tensor] | None = None,
+        start: Mapping[str, Tensor] | None = None, physics: Physics | None = None,
     ) -> Trainer:  # fmt: skip
         """A training that begins, with fresh weights or those of `start`."""
         torch.manual_seed(config.seed)
@@ -97,7 +103,7 @@ class Trainer:
             networks.load_state_dict(start)
         optimizer = torch.optim.Adam(networks.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
         ema = EMA(networks.to(fabric.device), config.ema)
-        objective, optimizer = fabric.setup(Objective(networks), optimizer)
+        objective, optimizer = fabric.setup(Objective(networks, physics), optimizer)
         return cls(config, model, fabric, objective, optimizer, ema, identity)
 
     @property

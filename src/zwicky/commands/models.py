@@ -16,6 +16,7 @@ from zwicky.terminal import (
     bars,
     err,
     integers,
+    named_numbers,
     out,
     print_masses,
     remark,
@@ -43,6 +44,9 @@ def train(
     instruments: Annotated[str | None, typer.Option(help="Instruments of the set whose images are shown.")] = None,
     degrade: Annotated[float | None, typer.Option(help="Share of clean images given a beam and noise (0).")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Parts that a batch is worked through in (1).")] = None,
+    physics: Annotated[
+        str | None, typer.Option(help="Weights of further losses: mass=0.1,power=0.1,gas_fraction=0.1,forward=0.1.")
+    ] = None,
     patience: Annotated[int | None, typer.Option(help="Validations without a lower CRPS before an early end.")] = None,
     time_budget: Annotated[float, typer.Option(help="Minutes that the training may take; 0 for all steps.")] = 0.0,
     start: Annotated[str | None, typer.Option("--from", help="A model to go on from.")] = None,
@@ -55,6 +59,8 @@ def train(
 
     Example: zwicky train run1/maps.h5 --out run1/model
     """
+    from zwicky.physics import PhysicsWeights
+    from zwicky.recipe import build
     from zwicky.reconstruct import add_reference
     from zwicky.train import train as run
     from zwicky.train_config import BASELINES, TrainConfig
@@ -64,6 +70,7 @@ def train(
         "learning_rate": learning_rate, "widths": integers(widths, "--widths"), "patch": patch, "seed": seed,
         "kind": kind, "network": network, "mass": mass or None, "instruments": words(instruments), "degrade": degrade,
         "accumulate": accumulate, "patience": patience,
+        "physics": build(PhysicsWeights, named_numbers(physics, "--physics"), "--physics"),
     }  # fmt: skip
     if baseline and baseline not in BASELINES:
         raise UserError(f"the baseline must be one of {', '.join(BASELINES)}, not {baseline!r}.")

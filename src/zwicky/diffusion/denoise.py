@@ -112,5 +112,9 @@ def denoising_loss(
         sigma: noise levels, (B,).
         noise: white noise z of unit variance, (B, C, H, W).
     """
-    D = denoiser(add_noise(x, sigma, noise), sigma, condition, scalars)
+    return weighted_error(denoiser, denoiser(add_noise(x, sigma, noise), sigma, condition, scalars), x, sigma)
+
+
+def weighted_error(denoiser: Denoiser, D: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """Return the same of denoised maps D (B, C, H, W) that are there already."""
     return (((D - x.float()) / denoiser.coefficients(sigma).c_out) ** 2).mean()

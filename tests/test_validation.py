@@ -1,6 +1,7 @@
 """The validation scripts run, in small."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -121,3 +122,42 @@ def test_a_slice_of_an_even_lattice_is_the_mean_and_one_clump_is_in_its_pixel():
     found = slices.slice_of(Species(clump, 0 * clump, np.ones(1), np.ones(1)), box, box, 8)
     assert found[6, 1] == 64.0
     assert found.sum() == 64.0
+
+
+@pytest.fixture
+def few_figures(monkeypatch):
+    """Reports of the scripts have one figure."""
+    from zwicky.evaluate import gallery
+
+    monkeypatch.setattr(gallery, "PLATES", {"sets": gallery.PLATES["sets"]})
+
+
+def test_quality_is_told_for_each_sampler_and_number_of_evaluations(
+    model_folder, map_file, tmp_path, monkeypatch, capsys, few_figures
+):
+    levels = script("levels")
+    assert [levels.levels_for(s, 8) for s in ("dpm", "heun", "euler_maruyama_open", "mean")] == [8, 4, 9, 9]
+    arguments = [model_folder, map_file, tmp_path / "r", "--samplers", "dpm", "heun", "--evaluations", 2, 8, 16]
+    arguments += ["--sightlines", 2, "--samples", 3, "--figure", tmp_path / "levels.png"]
+    monkeypatch.setattr(sys, "argv", ["levels.py", *map(str, arguments)])
+    levels.main()
+    table = capsys.readouterr().out.split("dark_matter\n")[0].splitlines()
+    found = {tuple(line.split()[:2]): line.split() for line in table if line.startswith(("dpm ", "heun ", "mean "))}
+    assert set(found) >= {("mean", "1"), ("dpm", "16"), ("heun", "16")}  # few evaluations may diverge
+    assert min(float(row[3]) for name, row in found.items() if name[0] != "mean") == 1.0
+    assert (tmp_path / "levels.png").stat().st_size > 5000
+
+
+def test_variants_are_trained_and_judged_side_by_side(map_file, tmp_path, monkeypatch, capsys, few_figures):
+    arguments = [map_file, tmp_path, "--variants", "ours", "together_1", "--steps", 3, "--batch", 4, "--widths", 8, 16]
+    arguments += ["--sightlines", 2, "--samples", 3]
+    monkeypatch.setattr(sys, "argv", ["variants.py", *map(str, arguments)])
+    script("variants").main()
+    text = capsys.readouterr().out
+    assert "scaling_xray" in text
+    assert {line.split()[0] for line in text.split("gas: mass in the map")[1].splitlines()[2:5]} == {
+        "ours", "together_1", "wiener",
+    }  # fmt: skip
+    stored = {n: json.loads((tmp_path / n / "training.json").read_text()) for n in ("ours", "together_1")}
+    assert stored["ours"]["mass"]
+    assert stored["together_1"]["noise"]["sigma_max"] == 1.0

@@ -13,7 +13,7 @@ from zwicky.recipe import build
 from zwicky.simulate.run import SimulationConfig
 from zwicky.snapshots import read_snapshot
 
-__all__ = ["COLOURS", "config_of", "draw", "matter", "read_run"]
+__all__ = ["COLOURS", "config_of", "draw", "matter", "read_run", "with_error"]
 
 
 def read_run(folder, min_particles=200):
@@ -35,6 +35,12 @@ def matter(particles):
     """Positions and masses of all matter."""
     species = (particles.dark_matter, particles.gas)
     return np.concatenate([s.positions for s in species]), np.concatenate([s.masses for s in species])
+
+
+def with_error(found, name):
+    """A number of a report with its error; what is undefined is a dash."""
+    value, error = found[name], found[f"{name}_error"]
+    return f"{'-':>15s}" if value is None else f"{value:6.3f} +- {error or 0:.3f}"
 
 
 def draw(path, panels):

@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from common import COLOURS, draw
+from common import COLOURS, draw, with_error
 
 from zwicky.diffusion.sample import SAMPLERS, evaluations
 from zwicky.evaluate.run import EvaluateConfig, evaluate
@@ -21,16 +21,20 @@ EVALUATIONS = (4, 8, 16, 32, 64, 128, 256)
 
 
 def levels_for(sampler, count):
-    """Noise levels with which a sampler evaluates the network `count` times or just fewer."""
-    return next(n for n in range(count + 1, 1, -1) if evaluations(sampler, n) <= count)
+    """Noise levels with which a sampler evaluates the network `count` times or just fewer; two at least."""
+    return next((n for n in range(count + 1, 2, -1) if evaluations(sampler, n) <= count), 2)
 
 
 def judged(o, sampler, levels):
-    """The metrics of all maps of each channel."""
+    """The metrics of all maps of each channel; None where samples diverge, as they may with few evaluations."""
     config = EvaluateConfig(
         split=o.split, sightlines=o.sightlines, samples=o.samples, sampler=sampler, steps=levels, seed=o.seed
     )
-    report = evaluate([o.model], o.maps, o.folder / f"{sampler}-{levels}", config)
+    try:
+        report = evaluate([o.model], o.maps, o.folder / f"{sampler}-{levels}", config)
+    except ValueError as error:
+        print(f"{sampler}, {levels} levels: {error}", flush=True)
+        return None
     channels = json.loads((report / "metrics.json").read_text())["channels"]
     return {name: found["bins"]["all"] for name, found in channels.items()}
 
@@ -38,7 +42,7 @@ def judged(o, sampler, levels):
 def line(sampler, count, found, best):
     """A line of the table of a channel."""
     pixel, mass = found["pixel"], found["mass"]["map"]
-    slope = f"{mass['slope_true_given_pred']:6.3f} +- {mass['slope_true_given_pred_error']:.3f}"
+    slope = with_error(mass, "slope_true_given_pred")
     if sampler == "mean":
         return f"{sampler:16s} {count:4d} {'':43s} {slope}"
     crps = pixel["crps_over_mean"]
@@ -63,8 +67,9 @@ def main():
     found = {("mean", 1): judged(o, "mean", 2)}
     for sampler in o.samplers:
         for count in o.evaluations:
-            found[sampler, count] = judged(o, sampler, levels_for(sampler, count))
-            print(f"{sampler}, {count} evaluations: done", flush=True)
+            if (numbers := judged(o, sampler, levels_for(sampler, count))) is not None:
+                found[sampler, count] = numbers
+                print(f"{sampler}, {count} evaluations: done", flush=True)
     channels = list(found["mean", 1])
     for name in channels:
         crps = {key: f[name]["pixel"]["crps_over_mean"] for key, f in found.items() if key[0] != "mean"}
@@ -75,8 +80,9 @@ def main():
     def curve(name, value, label):
         def panel(ax):
             for sampler, colour in zip(o.samplers, COLOURS, strict=False):
-                numbers = [value(found[sampler, count][name]) for count in o.evaluations]
-                ax.semilogx(o.evaluations, numbers, "o-", ms=3, color=colour, label=sampler)
+                counts = [count for count in o.evaluations if (sampler, count) in found]
+                numbers = [value(found[sampler, count][name]) for count in counts]
+                ax.semilogx(counts, numbers, "o-", ms=3, color=colour, label=sampler)
             ax.set(xlabel="evaluations", ylabel=label, title=name)
             ax.legend(fontsize=7)
 

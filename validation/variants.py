@@ -1,0 +1,89 @@
+"""Variants of the model and published methods, trained on the same maps with the same images seen, judged side by side.
+
+    python validation/variants.py MAPS FOLDER [--variants ours together ...] [--steps 2000] [--sightlines 60]
+
+| variant | what differs |
+|---|---|
+| ours | masses apart, spread of samples corrected, no physics in the loss |
+| no_spread | samples as the network gives them |
+| mass, power, gas_fraction, forward | a term of physics in the loss, of weight --weight |
+| together | masses left to the pixels |
+| together_1 | that, with sigma_max = 1 |
+| h25, h25_unet, unet | the baselines of `zwicky train --baseline` |
+
+Trains each, evaluates all by `zwicky evaluate` with the Wiener filter and the scaling relations beside them, and prints
+for each channel the table of the comparison and the slopes of predicted on true mass and of true on predicted. Models
+and reports are kept in FOLDER and resumed. Generative replicas take 100 evaluations a sample; --replicas says on how
+many sightlines they are judged.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from common import with_error
+
+from zwicky.diffusion.noise import NoiseSchedule
+from zwicky.evaluate.run import EvaluateConfig, evaluate
+from zwicky.physics import PhysicsWeights
+from zwicky.train import TrainConfig, train
+from zwicky.train_config import BASELINES
+
+PHYSICS = ("mass", "power", "gas_fraction", "forward")
+REPLICAS = ("h25", "h25_unet")
+
+
+def variants(weight):
+    """Name -> settings that differ from those of a training."""
+    ours = {"mass": True}
+    return {
+        "ours": ours,
+        "no_spread": {**ours, "spread_maps": 0},
+        **{name: {**ours, "physics": PhysicsWeights(**{name: weight})} for name in PHYSICS},
+        "together": {},
+        "together_1": {"noise": NoiseSchedule(sigma_max=1.0)},
+        **{name: BASELINES[name] for name in ("h25", "h25_unet", "unet")},
+    }
+
+
+def print_slopes(report, names):
+    """Slopes of masses of the whole map, for each channel."""
+    found = {name: json.loads((report / name / "metrics.json").read_text())["channels"] for name in names}
+    for channel in found[names[0]]:
+        print(f"\n{channel}: mass in the map\n{'':12s} predicted on true    true on predicted")
+        for name in names:
+            mass = found[name][channel]["bins"]["all"]["mass"]["map"]
+            slopes = [with_error(mass, f"slope_{which}") for which in ("pred_given_true", "true_given_pred")]
+            print(f"{name:12s} {slopes[0]}     {slopes[1]}")
+
+
+def main():
+    """Train, judge, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("maps", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--variants", nargs="+", default=list(variants(0.0)), choices=list(variants(0.0)))
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--widths", type=int, nargs="+", default=TrainConfig().widths)
+    parser.add_argument("--weight", type=float, default=0.1, help="of a term of physics")
+    parser.add_argument("--sightlines", type=int, default=60)
+    parser.add_argument("--samples", type=int, default=50)
+    parser.add_argument("--replicas", type=int, default=20, help="sightlines that generative replicas are judged on")
+    parser.add_argument("--device", default="cpu")
+    o = parser.parse_args()
+    common = {"steps": o.steps, "batch": o.batch, "widths": tuple(o.widths), "warmup": min(200, o.steps)}
+    every = variants(o.weight)
+    for name in o.variants:
+        config = TrainConfig(**{**common, **every[name]})
+        train(o.maps, o.folder / name, config, o.device)
+        print(f"{name}: trained", flush=True)
+    names = [f"{o.folder / name}@{o.replicas}" if name in REPLICAS else o.folder / name for name in o.variants]
+    config = EvaluateConfig(sightlines=o.sightlines, samples=o.samples)
+    report = evaluate([*names, "wiener", "scaling_sz", "scaling_xray"], o.maps, o.folder / "report", config, o.device)
+    print((report / "comparison.md").read_text())
+    print_slopes(report, [*o.variants, "wiener"])
+
+
+if __name__ == "__main__":
+    main()

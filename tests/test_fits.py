@@ -132,7 +132,7 @@ def test_the_first_image_is_where_viewers_look_and_can_be_scaled(outputs, name):
         low, high = ZScaleInterval().get_limits(np.reshape(first.data, (-1, *first.shape[-2:]))[0])
         assert np.isfinite([low, high]).all()
         assert low < high
-        u.Unit(first.header["BUNIT"].replace("Compton y", ""))
+        u.Unit(first.header["BUNIT"].replace("Compton y", ""), format="fits")
 
 
 @every_file

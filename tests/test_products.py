@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
@@ -144,7 +145,8 @@ def test_images_are_the_samples_and_their_statistics(written):
 def test_image_headers(written, name, axes):
     header = written[1][name].header
     assert (header["CHANNEL1"], header["CHANNEL2"], "CHANNEL3" in header) == ("gas", "dark_matter", False)
-    assert header["BUNIT"] == "Msun kpc-2"
+    assert u.Unit(header["BUNIT"], format="fits") == u.Unit("Msun / kpc2")
+    assert u.Unit(header["UNIT2"], format="fits") == u.Unit("Msun / kpc2")
     assert header["WCSAXES"] == header["NAXIS"] == axes
     assert [header[f"CTYPE{i}"] for i in range(3, axes + 1)] == ["CHANNEL", "SAMPLE"][: axes - 2]
     wcs = WCS(header)

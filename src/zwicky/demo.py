@@ -19,7 +19,7 @@ from zwicky.evaluate import figures
 from zwicky.headers import sky_header
 from zwicky.io import atomic_path, require_writable
 from zwicky.model import SHIPPED
-from zwicky.products import Posterior, aperture_mass
+from zwicky.products import SURFACE_DENSITY, Posterior, aperture_mass
 from zwicky.reconstruct import load_model, reconstruct_files
 
 OBSERVATION = SHIPPED / "observation"
@@ -86,7 +86,7 @@ def write_observation(maps: MapSet, row: int, folder: str | Path) -> None:
     hdus = [fits.PrimaryHDU(header=header)]
     for channel in ("gas", "dark_matter"):
         h = header.copy()
-        h["BUNIT"] = "Msun kpc-2"
+        h["BUNIT"] = u.Unit(SURFACE_DENSITY).to_string("fits")
         hdus.append(fits.ImageHDU(maps.read(channel, np.array([row]))[0], h, name=channel.upper()))
     _write(fits.HDUList(hdus), folder / "truth.fits")
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
@@ -230,10 +231,11 @@ class Posterior:
         for axis, name in ((3, "CHANNEL"), (4, "SAMPLE"))[: axes - 2]:
             header[f"CTYPE{axis}"] = (name, "running number from 1")
             header[f"CRPIX{axis}"] = header[f"CRVAL{axis}"] = header[f"CDELT{axis}"] = 1.0
-        units = set(self.units[c] for c in self.samples)
-        header["BUNIT"] = "Msun kpc-2" if units == {SURFACE_DENSITY} else ", ".join(sorted(units))
-        for i, channel in enumerate(self.samples, 1):
-            header[f"CHANNEL{i}"] = channel
+        units = [u.Unit(self.units[c]).to_string("fits") for c in self.samples]
+        if len(set(units)) == 1:
+            header["BUNIT"] = units[0]
+        for i, (channel, unit) in enumerate(zip(self.samples, units, strict=True), 1):
+            header[f"CHANNEL{i}"], header[f"UNIT{i}"] = channel, (unit, f"of {channel}")
         return header
 
 

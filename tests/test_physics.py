@@ -116,7 +116,7 @@ def test_the_filter_is_that_of_the_training_rows(maps):
     assert r > 0.98
 
 
-def test_a_training_with_physics_differs_and_resumes_as_one(map_file, tmp_path, tiny_config):
+def test_a_training_with_physics_differs_and_is_told_apart(map_file, tmp_path, tiny_config):
     config = replace(tiny_config, physics=PhysicsWeights(mass=0.5, power=0.1, gas_fraction=0.1, forward=0.1))
     folders = [train(map_file, tmp_path / str(i), c) for i, c in enumerate((tiny_config, config))]
     (_, plain), (_, other) = (read_model(folder) for folder in folders)
@@ -129,12 +129,14 @@ def test_a_training_with_physics_differs_and_resumes_as_one(map_file, tmp_path, 
         train(map_file, tmp_path / "0", config)
 
 
-def test_the_gas_fraction_needs_gas_and_dark_matter(tiny_config):
+def test_the_gas_fraction_needs_gas_and_dark_matter(map_file, tmp_path, tiny_config):
+    config = replace(tiny_config, targets=("gas",), physics=PhysicsWeights(gas_fraction=0.1))
     with pytest.raises(ValueError, match="gas fraction of physics needs"):
-        replace(tiny_config, targets=("gas",), physics=PhysicsWeights(gas_fraction=0.1))
+        train(map_file, tmp_path / "m", config)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("wrong", [{"mass": -1.0}, {"power": float("nan")}])
 def test_weights_that_are_not_weights_are_refused(wrong):
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match="finite and not negative"):
         PhysicsWeights(**wrong)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from zwicky.io import UserError
 from zwicky.model import KINDS
+from zwicky.physics import PhysicsWeights
 from zwicky.reconstruct import load_model
 from zwicky.train import TrainConfig, train
 
@@ -44,6 +45,15 @@ def run_and_die(maps, folder, config, step, **environment):
     """Train in a process that kills itself after a step, in the middle of what follows."""
     command = [sys.executable, "-c", DRIVER, str(maps), str(folder), str(step), json.dumps(asdict(config))]
     return subprocess.run(command, env={**os.environ, **environment}, check=False).returncode
+
+
+def test_killed_and_resumed_with_physics_and_corrected_spread(map_file, tmp_path, tiny_config):
+    """The terms, and what is fitted at the end, do not depend on where the training was cut off."""
+    physics = PhysicsWeights(mass=0.1, power=0.1, gas_fraction=0.1, forward=0.1)
+    config = replace(tiny_config, spread_maps=2, physics=physics)
+    assert run_and_die(map_file, tmp_path / "killed", config, 5) == -signal.SIGKILL
+    folders = [train(map_file, tmp_path / name, config) for name in ("killed", "whole")]
+    assert bits(folders[0]) == bits(folders[1])
 
 
 def test_killed_and_resumed_equals_uninterrupted_to_the_bit(map_file, tmp_path, tiny_config, model_folder):

@@ -124,6 +124,26 @@ def test_a_training_that_diverges_says_so_and_leaves_no_model(map_file, tmp_path
     assert not (tmp_path / "model").exists()
 
 
+def test_one_that_diverges_before_its_first_validation_says_so_too(map_file, tmp_path, tiny_config):
+    config = replace(tiny_config, steps=10, learning_rate=1e30, warmup=0, ema=0.0, validate_every=10)
+    with pytest.raises(UserError, match="diverged before step"):
+        train(map_file, tmp_path / "model", config, time_budget=1e-6)
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_corrected_spread_is_that_of_the_new_weights(map_file, tmp_path, tiny_config):
+    """None without `spread_maps`, or of another kind of model; another one for other weights."""
+    first = train(map_file, tmp_path / "first", replace(tiny_config, spread_maps=2))
+    factors = load_model(first).config.spread
+    on = {n: train(map_file, tmp_path / f"on{n}", replace(tiny_config, spread_maps=n), start=first) for n in (0, 2)}
+    assert load_model(on[0]).config.spread == {}
+    assert set(load_model(on[2]).config.spread) == set(factors)
+    assert load_model(on[2]).config.spread != factors
+    published = train(map_file, tmp_path / "h25", replace(tiny_config, kind="h25"))
+    again = train(map_file, tmp_path / "again", replace(tiny_config, spread_maps=2), start=published)
+    assert load_model(again).config.spread == {}
+
+
 def test_a_model_is_trained_on(map_file, model_folder, tmp_path, tiny_config):
     folder = train(map_file, tmp_path / "model", replace(tiny_config, steps=2, learning_rate=1e-5), start=model_folder)
     fine, base = load_model(folder).config, load_model(model_folder).config

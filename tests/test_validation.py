@@ -124,6 +124,12 @@ def test_a_slice_of_an_even_lattice_is_the_mean_and_one_clump_is_in_its_pixel():
     assert found.sum() == 64.0
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "peer"))
+def test_every_script_can_be_loaded(name):
+    """Their settings are made when they are loaded; peer needs a package of its own."""
+    assert script(name).__doc__
+
+
 @pytest.fixture
 def few_figures(monkeypatch):
     """Reports of the scripts have one figure."""

@@ -64,13 +64,17 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
-    found = {("mean", 1): judged(o, "mean", 2)}
+    found = {}
+    if (mean := judged(o, "mean", 2)) is not None:
+        found["mean", 1] = mean
     for sampler in o.samplers:
         for count in o.evaluations:
             if (numbers := judged(o, sampler, levels_for(sampler, count))) is not None:
                 found[sampler, count] = numbers
                 print(f"{sampler}, {count} evaluations: done", flush=True)
-    channels = list(found["mean", 1])
+    if not any(sampler != "mean" for sampler, _ in found):
+        raise SystemExit("all samples diverged.")
+    channels = list(next(iter(found.values())))
     for name in channels:
         crps = {key: f[name]["pixel"]["crps_over_mean"] for key, f in found.items() if key[0] != "mean"}
         print(f"\n{name}\nsampler          evaluations  CRPS  over best  pixels masses  CRPS (mass)  slope")

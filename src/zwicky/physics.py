@@ -39,7 +39,7 @@ class PhysicsWeights:
 
     def __post_init__(self) -> None:
         if not all(0 <= weight < float("inf") for weight in self.asked.values()):
-            raise ValueError("the weights of physics must not be negative.")
+            raise ValueError("the weights of physics must be finite and not negative.")
 
     @property
     def asked(self) -> dict[str, float]:
@@ -145,9 +145,15 @@ TERMS: dict[str, Term] = {"mass": mass, "power": power, "gas_fraction": gas_frac
 def physics_of(
     weights: PhysicsWeights, maps: MapSet, targets: Sequence[str], inputs: Sequence[str], scales: Mapping[str, LogScale]
 ) -> Physics | None:
-    """The terms that are asked for, None for none."""
+    """The terms that are asked for, None for none.
+
+    Raises:
+        ValueError: the gas fraction is asked for, of a model without gas or dark matter.
+    """
     if not weights.asked:
         return None
+    if weights.gas_fraction and not {"gas", "dark_matter"} <= set(targets):
+        raise ValueError("the gas fraction of physics needs the targets gas and dark_matter.")
     W = None
     if weights.forward:
         W = torch.from_numpy(WienerFilter.fit(maps, inputs, targets, roots=True).weight).float()

@@ -45,13 +45,13 @@ def corrected_spread(trainer: Trainer, loader: MapLoader, model: ModelConfig) ->
     """The model with the spread of its maps corrected (`posterior`), for every set of given inputs.
 
     Args:
-        loader: of whole images. model: to correct.
+        loader: of the validation split. model: to correct.
     """
     c, k = trainer.config, len(model.inputs)
-    if not c.spread_maps or c.kind != "score" or k > MOST_INPUTS:
-        return model
-    networks, levels = _finished(trainer), DEFAULT_LEVELS[KINDS[c.kind].sampler]
-    batch, _, _ = trainer.draw(loader, c.spread_maps, c.seed, MAPS)
+    if not c.spread_maps or model.kind != "score" or k > MOST_INPUTS:
+        return replace(model, spread={})
+    networks, levels = _finished(trainer), DEFAULT_LEVELS[KINDS[model.kind].sampler]
+    batch, _, _ = trainer.draw(loader.whole(), c.spread_maps, c.seed, MAPS)
     found = {}
     for given in product((False, True), repeat=k):
         planes = torch.tensor(given).repeat(batch.condition.shape[1] // k)[:, None, None]

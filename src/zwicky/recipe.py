@@ -104,6 +104,7 @@ class Recipe:
         missing = {*self.train.targets, *self.train.inputs} - set(self.observe.channels)
         if missing:
             raise ValueError(f"[train] needs channels that [observe] leaves out: {', '.join(sorted(missing))}.")
+        self._check_evaluation()
         if self.observe.pixels % self.train.multiple:
             raise ValueError(f"[observe] pixels must be a multiple of {self.train.multiple} for this network.")
         for s in self.simulations:
@@ -113,6 +114,16 @@ class Recipe:
             self.observe.check_angles(header, pixel_kpc)
             if self.observe.pixels * pixel_kpc / 1000 * (1 + s.redshift_end) > s.box_mpc:
                 raise ValueError(f"the maps of [observe] are wider than the box of [simulate], {s.box_mpc:.1f} Mpc.")
+
+    def _check_evaluation(self) -> None:
+        """What would be found out only after hours."""
+        judged = self.evaluate
+        if unknown := set(judged.inputs or ()) - set(self.train.inputs):
+            raise ValueError(f"[evaluate] gives channels that [train] does not take: {', '.join(sorted(unknown))}.")
+        if missing := set(judged.instruments) - set(self.observe.instruments):
+            raise ValueError(f"[evaluate] needs instruments that [observe] leaves out: {', '.join(sorted(missing))}.")
+        if judged.prior != "training" and not self.train.mass:
+            raise ValueError("another prior in [evaluate] needs mass = true in [train].")
 
 
 def read_recipe(path: str | Path) -> Recipe:

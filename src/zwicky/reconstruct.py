@@ -154,6 +154,8 @@ class Model:
             return None
         mixture = [part[0].cpu() for part in head(condition.to(self.device), told.to(self.device))]
         if sampler == "mean":
+            if prior != "training":
+                raise ValueError(f"the mean of one evaluation is that of the training; {prior!r} needs samples.")
             return mixture_mean(*mixture[:2])[None]
         (ln_w, m, L), mass, count = mixture, self.config.mass, 1 if prior == "training" else CANDIDATES
         rngs = [np.random.default_rng([seed, i, 1]) for i in range(n)]

@@ -86,7 +86,7 @@ def show(config: Any) -> None:
 
 def words(text: str | None) -> tuple[str, ...]:
     """The words of a list separated by commas."""
-    return tuple(part.strip() for part in text.split(",")) if text else ()
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def named_numbers(text: str | None, option: str) -> dict[str, float]:

@@ -77,10 +77,10 @@ def train(
     telescopes = _instruments(map_set, config)
     model = _model_config(map_set, config, telescopes) if start is None else _continued(map_set, config, start)
     weights = None if start is None else read_weights(find_model(start))
+    physics = physics_of(config.physics, map_set, model.targets, model.inputs, model.scales)
     work = require_writable(folder.with_name(folder.name + ".training"))
     view = _view(model, config, telescopes)
     train_set, validation_set = (MapLoader(map_set, split, view) for split in ("train", "validation"))
-    physics = physics_of(config.physics, map_set, model.targets, model.inputs, model.scales)
     trainer = Trainer.new(config, model, _processes(place, config), identity, weights, physics)
     checkpoint, stats = work / "checkpoint.safetensors", work / "stats.jsonl"
     if checkpoint.exists():
@@ -95,9 +95,7 @@ def train(
         while not trainer.finished and not (time_budget and trainer.elapsed >= time_budget):
             trainer.advance(train_set, time_budget)
             if trainer.step % config.validate_every == 0 or trainer.step == config.steps:
-                latest = {"step": trainer.step, **trainer.validate(validation_set)}
-                if not trainer.best and not all(map(math.isfinite, latest.values())):
-                    raise UserError(f"the training diverged before step {trainer.step}; take a lower learning rate.")
+                latest = _validated(trainer, validation_set)
                 if first:
                     append_jsonl(stats, latest)
                     board(latest)
@@ -106,12 +104,25 @@ def train(
             if time.monotonic() - saved > checkpoint_seconds:
                 trainer.save(checkpoint)
                 saved = time.monotonic()
-        whole = MapLoader(map_set, "validation", replace(view, drop_channel=0, drop_pixels=0))
-        model = corrected_spread(trainer, whole, corrected_masses(trainer, validation_set))
+        if latest.get("step") != trainer.step:  # out of time, or resumed at the end
+            _validated(trainer, validation_set)
+        model = corrected_spread(trainer, validation_set, corrected_masses(trainer, validation_set))
     if first:
         _finish(folder, work, trainer, model)
     trainer.fabric.barrier()
     return folder
+
+
+def _validated(trainer: Trainer, loader: MapLoader) -> dict[str, float]:
+    """Step and losses of the validation split.
+
+    Raises:
+        UserError: they are infinite or NaN, and there are no better weights to keep.
+    """
+    found = {"step": trainer.step, **trainer.validate(loader)}
+    if not trainer.best and not all(map(math.isfinite, found.values())):
+        raise UserError(f"the training diverged before step {trainer.step}; take a lower learning rate.")
+    return found
 
 
 def _processes(device: torch.device, config: TrainConfig) -> Fabric:

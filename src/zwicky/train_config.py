@@ -87,8 +87,6 @@ class TrainConfig:
             raise ValueError("a model needs at least one target and one input channel.")
         if self.blocks < 1 or self.patch < 1 or not 0 <= self.dropout < 1 or self.warmup < 0 or self.seed < 0:
             raise ValueError("need blocks >= 1, patch >= 1, dropout in [0, 1), warmup >= 0 and seed >= 0.")
-        if self.physics.gas_fraction and not {"gas", "dark_matter"} <= set(self.targets):
-            raise ValueError("the gas fraction of physics needs the targets gas and dark_matter.")
         if self.spread_maps < 0:
             raise ValueError("spread_maps must not be negative.")
         if self.patience < 0 or self.accumulate < 1 or self.batch % self.accumulate:

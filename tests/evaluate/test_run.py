@@ -14,8 +14,10 @@ from zwicky.dataset.store import open_maps
 from zwicky.evaluate import gallery, run
 from zwicky.evaluate.run import EvaluateConfig, choose_rows, evaluate
 from zwicky.io import UserError
+from zwicky.reconstruct import load_model
 from zwicky.train import train
 
+ALL_PLATES = dict(gallery.PLATES)
 CONFIG = EvaluateConfig(sightlines=3, samples=4, steps=4)
 NEEDED = {"metrics.json", "table1.md", "report.html", "power.png", "maps_gas.png", "sets.png", "calibration.png"}
 
@@ -232,6 +234,43 @@ def test_models_and_baselines_see_the_images_of_instruments(model_folder, observ
         reports = [json.loads((tmp_path / r / name / "metrics.json").read_text()) for r in ("r", "clean")]
         r = [report["channels"]["gas"]["bins"]["all"]["power"]["r_input_compton_y"]["small"] for report in reports]
         assert r[0] < r[1]  # noise
+
+
+def test_a_model_is_given_noise_mask_and_beam_of_an_instrument(observed, tiny_config, tmp_path):
+    """The masses of a report are those of samples with them, and not those of samples without."""
+    folder = train(observed, tmp_path / "noisy", replace(tiny_config, degrade=0.5))
+    config = replace(CONFIG, sightlines=1, instruments=("near",))
+    report = evaluate([folder], observed, tmp_path / "r", config)
+    mass = json.loads((report / "metrics.json").read_text())["channels"]["gas"]["bins"]["all"]["mass"]["map"]
+    shown, model = open_maps(observed).through(("near",)), load_model(folder)
+    row = int(choose_rows(shown, "test", 1)[0])
+    seen, about = shown.seen(row, ("compton_y", "xray")), (shown.redshift, shown.pixel_kpc, CONFIG.samples, row)
+    truth = shown.read("gas", np.array([row]))[0].sum()
+
+    def error(**told):
+        gas = model.sample(seen.images, *about, steps=CONFIG.steps, **told).samples["gas"]
+        return gas.mean(0).sum() / truth - 1
+
+    every = {"masks": seen.masks, "noise": seen.noise, "fwhm_kpc": seen.fwhm_kpc}
+    assert mass["error_median"] == pytest.approx(error(**every), rel=1e-4)
+    for name in every:
+        assert error(**{k: v for k, v in every.items() if k != name}) != pytest.approx(mass["error_median"], rel=1e-4)
+
+
+def test_instruments_that_show_what_nobody_is_given_are_refused(observed, model_folder, tmp_path):
+    with pytest.raises(UserError, match="near shows compton_y, which is not among what is given: xray"):
+        evaluate([model_folder], observed, tmp_path / "r", replace(CONFIG, given=("xray",), instruments=("near",)))
+
+
+def test_a_report_of_the_prior_has_all_its_figures(model_folder, map_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "PLATES", ALL_PLATES)
+    folder = evaluate([model_folder], map_file, tmp_path / "r", replace(CONFIG, sightlines=2, given=("none",)))
+    assert (folder / "report.html").exists()
+
+
+def test_baselines_know_no_prior(model_folder, map_file, tmp_path):
+    with pytest.raises(UserError, match="wiener knows no prior"):
+        evaluate(["wiener"], map_file, tmp_path / "r", replace(CONFIG, prior="flat"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ small split is held in memory; of a large one, the rows of a batch are read when
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -80,6 +81,12 @@ class MapLoader:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def whole(self) -> MapLoader:
+        """The same, with all channels given and without holes."""
+        other = copy(self)
+        other.view = replace(self.view, drop_channel=0.0, drop_pixels=0.0)
+        return other
 
     def batch(self, size: int, seed: int, step: int) -> tuple[Batch, torch.Generator]:
         """The batch of a step, and the generator that goes on with the randomness of this step."""

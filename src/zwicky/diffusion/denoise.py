@@ -27,8 +27,6 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from zwicky.diffusion.noise import add_noise
-
 
 class Preconditioning(NamedTuple):
     """The four coefficients of one batch: c_skip, c_out, c_in (B, 1, 1, 1) and c_noise (B,)."""
@@ -94,27 +92,12 @@ class Denoiser(nn.Module):
         return c.c_skip * x + c.c_out * F
 
 
-def denoising_loss(
-    denoiser: Denoiser,
-    x: Tensor,
-    condition: Tensor | None,
-    scalars: Tensor | None,
-    sigma: Tensor,
-    noise: Tensor,
-) -> Tensor:
-    """Return the weighted squared error of the denoised maps, averaged over all values: a scalar (EDM eq. 8).
+def weighted_error(denoiser: Denoiser, D: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+    """Return the weighted squared error of denoised maps, averaged over all values: a scalar (EDM eq. 8).
 
     Args:
-        denoiser: the denoiser, or anything with its `coefficients` that is called like one.
-        x: noise-free standardised maps, (B, C, H, W).
-        condition: observed maps and masks, (B, K, H, W).
-        scalars: redshift and other numbers, (B, Q).
+        denoiser: that of which D are the results, or anything with its `coefficients`.
+        D, x: denoised and noise-free standardised maps, (B, C, H, W).
         sigma: noise levels, (B,).
-        noise: white noise z of unit variance, (B, C, H, W).
     """
-    return weighted_error(denoiser, denoiser(add_noise(x, sigma, noise), sigma, condition, scalars), x, sigma)
-
-
-def weighted_error(denoiser: Denoiser, D: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-    """Return the same of denoised maps D (B, C, H, W) that are there already."""
     return (((D - x.float()) / denoiser.coefficients(sigma).c_out) ** 2).mean()

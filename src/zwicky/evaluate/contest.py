@@ -73,6 +73,8 @@ def contestants(
                 raise UserError(f"the model {models[name].name} takes {', '.join(taken)}, not {', '.join(unknown)}.")
             found.append(_of_model(models[name], maps, most, sampler, steps, taken if given is None else inputs, prior))
         else:
+            if prior != "training":
+                raise UserError(f"the baseline {name} knows no prior of the mass; judge it without one.")
             found.append(_of_baseline(name, maps, most, targets, inputs))
     if len({c.name for c in found}) < len(found):
         raise UserError("the models to compare must have different names.")

@@ -92,6 +92,7 @@ def evaluate(
     """
     folder, map_set = Path(folder), open_maps(maps).through(config.instruments)
     judged = contestants(models, map_set, config.sampler, config.steps, device, config.inputs, config.prior)
+    _require_shown(map_set, {channel for c in judged for channel in c.inputs})
     tasks = [_task(c, map_set, folder if len(judged) == 1 else folder / c.name, config) for c in judged]
     whole = all(task.reported for task in tasks) and (len(tasks) == 1 or (folder / "comparison.json").exists())
     done, total = 0, sum(len(task.rows) for task in tasks)
@@ -109,6 +110,14 @@ def evaluate(
     for task in tasks:
         shutil.rmtree(task.work, ignore_errors=True)
     return folder
+
+
+def _require_shown(maps: MapSet, inputs: set[str]) -> None:
+    """Refuse instruments whose images nobody is given, by a UserError."""
+    for channel, instrument in maps.shown.items():
+        if channel not in inputs:
+            given = ", ".join(sorted(inputs)) or "nothing"
+            raise UserError(f"{instrument} shows {channel}, which is not among what is given: {given}.")
 
 
 @dataclass(frozen=True)
@@ -201,7 +210,7 @@ def _example(inputs: Mapping[str, NDArray], truth: Mapping[str, NDArray], sample
 def _read_example(task: Task, maps: MapSet, row: int) -> Example:
     halo = {name: float(maps.halo[name][row]) for name in ("m200m", "r200m", "r500c")}
     with np.load(task.work / f"{row}.npz") as file:
-        found: dict[str, dict[str, NDArray]] = {}
+        found: dict[str, dict[str, NDArray]] = {"inputs": {}}
         for key in file.files:
             if key.startswith("example/"):
                 _, kind, channel = key.split("/")

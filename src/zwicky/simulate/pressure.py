@@ -48,6 +48,7 @@ Profiles = dict[str, Array]
 CLOSURES = ("viscous", "inviscid")
 MATTER = ("sum", "nfw")
 HYPER_PAIR = 1.38e10  # Msun, of a dark matter and a gas particle of HYPER
+OUTERMOST = 6.5  # R500c, no less than where the halos of the map end
 STEP = 0.1  # of beta and of ln(thermal_scale), for the derivatives by them
 
 
@@ -106,10 +107,12 @@ class PressureModel:
             raise ValueError("support of the pressure model must be from 0 to 1.")
         if self.thermal_0 > 1 or self.beta <= self.gamma + (STEP if any(self.scatter) else 0):
             raise ValueError("the pressure model needs thermal_0 <= 1 and beta > gamma.")
-        if not (self.total_slope(np.geomspace(1e-2, 10, 100)) < 0).all():
-            raise ValueError("the total pressure of the pressure model must fall with radius; lower thermal_scale.")
         if len(self.scatter) != 3 or not all(0 <= s < 1 for s in self.scatter) or self.scatter_length == 0:
             raise ValueError("scatter takes three numbers from 0 to 1, and scatter_length must be positive.")
+        if not (self.total_slope(np.geomspace(1e-2, OUTERMOST, 100)) < 0).all():
+            raise ValueError("the total pressure of the pressure model must fall with radius; lower thermal_scale.")
+        if any(self.scatter):
+            replace(self, thermal_scale=self.thermal_scale * np.exp(STEP), scatter=(0.0, 0.0, 0.0))  # of the map, too
 
     def thermal_fraction(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
         """f_th = P_th / P_tot at s = r / R500c."""

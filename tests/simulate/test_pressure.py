@@ -251,6 +251,17 @@ def test_traits_change_temperature_and_thermal_fraction_as_the_model_would(matte
     np.testing.assert_allclose(look_up(icm, p["rho"], p["psi"], 0 * traits)[0], t0, rtol=1e-12)
 
 
+@pytest.mark.parametrize("matter", MATTER)
+def test_responses_to_traits_are_smooth_and_leave_what_does_not_depend_on_them(matter):
+    """Of beta: f_th stays, ln T falls; nothing in the map, its edges included, is beyond what halos themselves do."""
+    icm = temperature_map(replace(DRIVEN, matter=matter, scatter=(0.1, 0.1, 0.1)), COSMOLOGY, 1.0, 40 / COSMOLOGY.h)
+    (ln_t_by_beta, f_th_by_beta), (ln_t_by_scale, f_th_by_scale) = icm.responses
+    assert np.abs(f_th_by_beta).max() < 1e-12
+    assert -0.6 < ln_t_by_beta.min() < ln_t_by_beta.max() < 0
+    assert -1.5 < ln_t_by_scale.min() < ln_t_by_scale.max() < 0.05
+    assert -0.5 < f_th_by_scale.min() < f_th_by_scale.max() < 0
+
+
 def test_blend_is_igm_below_icm_above_and_geometric_between():
     model = PressureModel(igm_t0=1e4, igm_gamma=1.6, blend=30.0)
     icm = temperature_map(model, COSMOLOGY, 1.0)

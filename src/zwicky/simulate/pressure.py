@@ -238,32 +238,31 @@ def temperature_map(
     p500 = pressure_500(halo["m500c"], float(cosmology.E(a)), cosmology.h)
     long = _long_psi(halo, 2 * np.pi / (high_pass * a * MPC))
 
-    def scattered(m: PressureModel) -> tuple[Array, Array, tuple[Array, Array, Array]]:
-        """log10 rho, log10 psi and what is tabulated at all halos and radii."""
+    def profiles(m: PressureModel) -> Profiles:
         p = hydrostatic(m, halo["r"], halo["r500c"], p500, halo["rho_s"], halo["r_s"])
-        if m.matter == "sum":
-            p = _with_gas(p, halo, cosmology.baryon_fraction)
-        psi = p["psi"] - long
-        kept = psi > 0.1 * p["psi"]
-        shape = np.log(p["temperature"][kept] * p["rho"][kept] / psi[kept] ** 2)
-        f_th, share = (np.broadcast_to(v, psi.shape)[kept] for v in (p["f_th"], m.share(halo["m200c"] / pair)))
-        return np.log10(p["rho"][kept]), np.log10(psi[kept]), (shape, f_th, share)
+        return _with_gas(p, halo, cosmology.baryon_fraction) if m.matter == "sum" else p
 
-    log_rho, log_psi, values = scattered(model)
-    low = [step * np.floor(v.min() / step) for v in (log_rho, log_psi)]
-    size = [int((v.max() - v0) / step) + 2 for v, v0 in zip((log_rho, log_psi), low, strict=True)]
+    p = profiles(model)
+    psi = p["psi"] - long
+    kept = psi > 0.1 * p["psi"]
+    log_rho, log_psi = np.log10(p["rho"][kept]), np.log10(psi[kept])
+    low_rho, low_psi = step * np.floor(log_rho.min() / step), step * np.floor(log_psi.min() / step)
 
-    def gridded(log_rho: Array, log_psi: Array, values: tuple[Array, ...]) -> list[Array]:
-        places = [((v - v0) / step).clip(0, n - 1.001) for v, v0, n in zip((log_rho, log_psi), low, size, strict=True)]
-        return _grid_average(places[0], places[1], values, (size[0], size[1]))
+    def gridded(*values: Array) -> list[Array]:
+        chosen = tuple(np.broadcast_to(v, psi.shape)[kept] for v in values)
+        return _grid_average((log_rho - low_rho) / step, (log_psi - low_psi) / step, chosen)
 
     def response(up: PressureModel, down: PressureModel) -> tuple[Array, Array]:
-        high, low = gridded(*scattered(up)), gridded(*scattered(down))
-        return (high[0] - low[0]) / (2 * STEP), (high[1] - low[1]) / (2 * STEP)
+        """Derivatives of ln T and f_th, at the rho and psi of the halos as they are."""
+        high, low = profiles(up), profiles(down)
+        changes = np.log(high["temperature"] / low["temperature"]), high["f_th"] - low["f_th"]
+        d_shape, d_f_th = gridded(*(change / (2 * STEP) for change in changes))
+        return d_shape, d_f_th
 
-    shape, f_th, share = gridded(log_rho, log_psi, values)
+    ln_shape = np.log(p["temperature"] * p["rho"] / np.where(kept, psi, np.nan) ** 2)
+    shape, f_th, share = gridded(ln_shape, p["f_th"], model.share(halo["m200c"] / pair))
     if not any(model.scatter):
-        return TemperatureMap(low[0], low[1], step, shape, f_th, share)
+        return TemperatureMap(low_rho, low_psi, step, shape, f_th, share)
     responses = (
         response(replace(model, beta=model.beta + STEP), replace(model, beta=model.beta - STEP)),
         response(
@@ -271,7 +270,7 @@ def temperature_map(
             replace(model, thermal_scale=model.thermal_scale * np.exp(-STEP)),
         ),
     )
-    return TemperatureMap(low[0], low[1], step, shape, f_th, share, responses)
+    return TemperatureMap(low_rho, low_psi, step, shape, f_th, share, responses)
 
 
 def _with_gas(p: Profiles, halo: Profiles, baryons: float) -> Profiles:
@@ -316,8 +315,9 @@ def _long_psi(halo: Profiles, k0: float) -> NDArray[np.float64]:
     return G_CGS * mass * k0 * dawsn(k0 * halo["r"] / 2) / halo["r"]
 
 
-def _grid_average(u: Array, v: Array, values: tuple[Array, ...], size: tuple[int, int]) -> list[Array]:
+def _grid_average(u: Array, v: Array, values: tuple[Array, ...]) -> list[Array]:
     """Cloud-in-cell averages of scattered values on integer nodes; empty nodes copy the nearest filled one."""
+    size = (int(u.max()) + 2, int(v.max()) + 2)
     weight, sums = np.zeros(size), [np.zeros(size) for _ in values]
     i, j = u.astype(int), v.astype(int)
     for di in (0, 1):

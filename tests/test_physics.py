@@ -54,7 +54,7 @@ def test_power_knows_no_mass_and_asks_of_a_posterior_mean_that_b_is_r():
 
 
 def test_octaves_hold_the_modes_from_one_power_of_two_to_the_next():
-    number = octaves(8, torch.device("cpu")).view(8, 5)
+    number = octaves(8).view(8, 5)
     k = np.hypot(np.fft.fftfreq(8, 1 / 8)[:, None], np.arange(5))
     assert number[0, 0] == 0
     np.testing.assert_array_equal(number.flatten()[1:], 1 + np.floor(np.log2(k.flatten()[1:])))

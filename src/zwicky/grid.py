@@ -75,6 +75,12 @@ def gather(cells: Cells, mesh: Tensor) -> Tensor:
     return kernels(mesh.device).gather(cells.position, mesh)
 
 
+def waves(ny: int, nx: int | None = None) -> NDArray[np.float64]:
+    """Waves along a side of each mode of a real transform of a map of ny x nx pixels, (ny, nx // 2 + 1)."""
+    nx = ny if nx is None else nx
+    return np.hypot(np.fft.fftfreq(ny, 1 / ny)[:, None], np.fft.rfftfreq(nx, 1 / nx))
+
+
 def mode_counts(n: int) -> NDArray[np.float64]:
     """How many modes of the full transform each column of a real one of n points stands for: 1 or 2, (n // 2 + 1,)."""
     counts = np.full(n // 2 + 1, 2.0)

@@ -14,6 +14,7 @@ losses as future work.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -22,6 +23,8 @@ from torch import Tensor
 
 from zwicky.dataset.normalize import LogScale
 from zwicky.dataset.store import MapSet
+from zwicky.grid import waves
+from zwicky.observe.sky import distance
 from zwicky.wiener import WienerFilter
 
 APERTURES = (1 / 16, 1 / 8, 1 / 4)  # radii, of the side of a map
@@ -89,7 +92,7 @@ def mass(a: Tensor, t: Tensor, about: Physics) -> Tensor:
 
 def power(a: Tensor, t: Tensor, about: Physics) -> Tensor:
     """Loss of correlation, and b against r, in octaves of k (B,)."""
-    octave = octaves(a.shape[-1], a.device)
+    octave = octaves(a.shape[-1]).to(a.device)
     A, T = (torch.fft.rfft2(m / m.mean((2, 3), keepdim=True)).flatten(2) for m in (a, t))
 
     def binned(power: Tensor) -> Tensor:
@@ -101,10 +104,11 @@ def power(a: Tensor, t: Tensor, about: Physics) -> Tensor:
     return ((1 - r) + (b - r).square()).mean((1, 2))
 
 
-def octaves(pixels: int, device: torch.device) -> Tensor:
+@functools.cache
+def octaves(pixels: int) -> Tensor:
     """Number of the octave of k of every mode of a real transform, 0 for the mean, flat."""
-    k = torch.hypot(torch.fft.fftfreq(pixels, 1 / pixels)[:, None], torch.fft.rfftfreq(pixels, 1 / pixels)[None])
-    return (k.clamp_min(0.5).log2().floor() + 1).long().flatten().to(device)
+    k = torch.from_numpy(waves(pixels))
+    return (k.clamp_min(0.5).log2().floor() + 1).long().flatten()
 
 
 def gas_fraction(a: Tensor, t: Tensor, about: Physics) -> Tensor:
@@ -119,11 +123,11 @@ def gas_fraction(a: Tensor, t: Tensor, about: Physics) -> Tensor:
     return (ln_fraction(a) - ln_fraction(t)).square().mean(1)
 
 
+@functools.cache
 def apertures(pixels: int) -> Tensor:
     """1 inside of each of APERTURES, (R, P, P)."""
-    x = torch.arange(pixels) - (pixels - 1) / 2
-    distance = torch.hypot(x[:, None], x[None]) / pixels
-    return torch.stack([(distance < max(radius, 1 / pixels)).float() for radius in APERTURES])
+    r = torch.from_numpy(distance(pixels, 1 / pixels))
+    return torch.stack([(r < max(radius, 1 / pixels)).float() for radius in APERTURES])
 
 
 def forward(a: Tensor, t: Tensor, about: Physics) -> Tensor:

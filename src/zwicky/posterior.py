@@ -18,6 +18,7 @@ from torch import Tensor
 
 from zwicky.device import autocast
 from zwicky.diffusion.sample import SAMPLERS, Noise, Progress
+from zwicky.grid import waves
 from zwicky.model import ModelConfig, Networks
 
 BANDS = (0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 32.5)  # edges of the bands [waves along a side]; the mean is a band of its own
@@ -80,9 +81,7 @@ def respread(x: Tensor, mean: Tensor, factors: Sequence[Sequence[float]]) -> Ten
 
 def _band(shape: Sequence[int]) -> Tensor:
     """Number of the band of every mode of a real transform, (Y, X // 2 + 1)."""
-    ny, nx = shape
-    k = torch.hypot(torch.fft.fftfreq(ny, 1 / ny)[:, None], torch.fft.rfftfreq(nx, 1 / nx)[None])
-    return torch.bucketize(k, torch.tensor(BANDS))
+    return torch.bucketize(torch.from_numpy(waves(*shape)), torch.tensor(BANDS, dtype=torch.float64))
 
 
 def _band_power(maps: Tensor) -> Tensor:

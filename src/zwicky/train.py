@@ -248,9 +248,7 @@ def _instruments(maps: MapSet, c: TrainConfig) -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, tuple[str, ...]] = {}
     for name in c.instruments:
-        if name not in maps.instruments:
-            raise UserError(f"{maps.path} has no images of {name!r}; it has {', '.join(maps.instruments) or 'none'}.")
-        shown = str(maps.about(name)["channel"])
+        shown = maps.channel_of(name)
         if shown not in c.inputs:
             raise UserError(f"{name} shows {shown}, which is not an input of the model.")
         found[shown] = (*found.get(shown, ()), name)

@@ -206,15 +206,13 @@ class Trainer:
 
     def samples(self, networks: Networks, batch: Batch, count: int, levels: int) -> tuple[Tensor, Tensor]:
         """Samples of the normalised maps of a batch given their true masses, and their means, (B, count, C, Y, X)."""
-        u, told = self.masses(batch), self.told(batch)
+        u, told, sampler = self.masses(batch), self.told(batch), KINDS[self.model.kind].sampler
         scalars = told if u is None else torch.cat([told, u], 1)
         drawn = []
         for s in range(count):
             noise = seeded_noise(tuple(batch.x.shape[1:]), s, range(len(batch.x)), self.device)
-            sampler = KINDS[self.model.kind].sampler
-            drawn.append(
-                sample_maps(networks, self.model, batch.condition, scalars, noise, sampler, levels, self.device)
-            )
+            parts = batch.condition, scalars, noise, sampler, levels, self.device
+            drawn.append(sample_maps(networks, self.model, *parts))
         return tuple(torch.stack(part, 1) for part in zip(*drawn, strict=True))  # type: ignore[return-value]
 
     @property

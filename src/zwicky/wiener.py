@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zwicky.dataset.store import MapSet, chunks
+from zwicky.grid import waves
 
 Array = NDArray[np.float64]
 
@@ -82,7 +83,7 @@ def _regression(covariance: Array, c: int) -> tuple[Array, Array]:
 def _ring_means(power: Array) -> Array:
     """The mean over the modes of each ring one fundamental wide, in place of each mode, (..., P, P // 2 + 1)."""
     p = power.shape[-2]
-    ring = np.rint(np.hypot(np.fft.fftfreq(p, 1 / p)[:, None], np.fft.rfftfreq(p, 1 / p))).astype(int)
+    ring = np.rint(waves(p)).astype(int)
     flat = power.reshape(-1, ring.size)
     means = np.stack([np.bincount(ring.ravel(), row) for row in flat]) / np.bincount(ring.ravel())
     return means[:, ring].reshape(power.shape)

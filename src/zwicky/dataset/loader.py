@@ -178,7 +178,7 @@ class MapLoader:
 def beam_widths(maps: MapSet, instruments: Mapping[str, Sequence[str]]) -> dict[str, float]:
     """Instrument -> full width at half maximum of its beam [pixels], of all instruments of the inputs."""
     names = [name for group in instruments.values() for name in group]
-    return {name: float(maps.about(name)["fwhm_arcsec"]) / (maps.pixel_kpc * maps.arcsec_per_kpc) for name in names}
+    return {name: maps.fwhm_kpc(name) / maps.pixel_kpc for name in names}
 
 
 def conditioned(y: Tensor, mask: Tensor, levels: Tensor | None = None) -> Tensor:

@@ -95,8 +95,7 @@ class MapSet:
         """
         shown: dict[str, str] = {}
         for name in instruments:
-            self._require_instrument(name)
-            what = str(self.about(name)["channel"])
+            what = self.channel_of(name)
             if what in shown:
                 raise UserError(f"{shown[what]} and {name} both show {what}; choose one of them.")
             shown[what] = name
@@ -131,7 +130,7 @@ class MapSet:
             if name in self.shown:
                 exposure = self.exposure(self.shown[name], rows)
                 seen.noise[name], seen.masks[name] = exposure.noise[0], exposure.mask[0]
-                seen.fwhm_kpc[name] = float(self.about(self.shown[name])["fwhm_arcsec"]) / self.arcsec_per_kpc
+                seen.fwhm_kpc[name] = self.fwhm_kpc(self.shown[name])
         return seen
 
     def exposure(self, instrument: str, rows: NDArray[np.int64] | slice = slice(None)) -> Exposure:
@@ -144,14 +143,27 @@ class MapSet:
         fields = self.instruments[instrument]
         return Exposure(**{name: self._rows_of(f"observed/{instrument}/{name}", rows) for name in fields})
 
+    def about(self, instrument: str) -> dict[str, Any]:
+        """Attributes of the images of an instrument: channel, unit, fwhm_arcsec, instrument (JSON).
+
+        Raises:
+            UserError: the set has no such instrument.
+        """
+        self._require_instrument(instrument)
+        with h5py.File(self.path) as f:
+            return dict(f["observed"][instrument].attrs)
+
+    def channel_of(self, instrument: str) -> str:
+        """The channel that an instrument shows; errors as of `about`."""
+        return str(self.about(instrument)["channel"])
+
+    def fwhm_kpc(self, instrument: str) -> float:
+        """Full width at half maximum of the beam of an instrument, proper [kpc]; errors as of `about`."""
+        return float(self.about(instrument)["fwhm_arcsec"]) / self.arcsec_per_kpc
+
     def _require_instrument(self, name: str) -> None:
         if name not in self.instruments:
             raise UserError(f"{self.path} has no images of {name!r}; it has {', '.join(self.instruments) or 'none'}.")
-
-    def about(self, instrument: str) -> dict[str, Any]:
-        """Attributes of the images of an instrument: channel, unit, fwhm_arcsec, instrument (JSON)."""
-        with h5py.File(self.path) as f:
-            return dict(f["observed"][instrument].attrs)
 
     def _rows_of(self, name: str, rows: NDArray[np.int64] | slice) -> NDArray:
         with h5py.File(self.path) as f:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from zwicky.evaluate.battery import evaluate_channel
-from zwicky.grid import mode_counts
+from zwicky.grid import mode_counts, waves
 from zwicky.io import UserError
 
 Array = NDArray[Any]
@@ -92,7 +92,7 @@ def require_sound(found: dict[str, list[Check]]) -> None:
 
 def _exact(maps: int, samples: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
     """Truth (N, P, P), posterior mean (N, P, P) and deviations of samples from it (N, S, P, P) [Msun / kpc^2]."""
-    k = np.hypot(np.fft.fftfreq(PIXELS)[:, None], np.fft.rfftfreq(PIXELS))
+    k = waves(PIXELS) / PIXELS
     k[0, 0] = k[0, 1]  # the mean of a map varies as its longest modes do
     P = k**INDEX
     P *= (RMS * PIXELS) ** 2 / (P * mode_counts(PIXELS)).sum()  # so that the rms over the map is RMS

@@ -114,28 +114,28 @@ class PressureModel:
         if any(self.scatter):
             replace(self, thermal_scale=self.thermal_scale * np.exp(STEP), scatter=(0.0, 0.0, 0.0))  # of the map, too
 
-    def thermal_fraction(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
+    def thermal_fraction(self, s: Array) -> Array:
         """f_th = P_th / P_tot at s = r / R500c."""
         return self.thermal_0 * np.exp(-((self.thermal_scale * s) ** self.thermal_slope))
 
-    def share(self, pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+    def share(self, pairs: Array) -> Array:
         """Share of P_tot - P_th in the equation of motion of the gas of a halo with so many pairs of particles."""
         share = np.clip(self.support - self.support_slope * np.log10(pairs / 1000), 0, 1)
         return share if self.closure == "viscous" else np.zeros_like(share)
 
-    def universal(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
+    def universal(self, s: Array) -> Array:
         """P_th / P500 at s = r / R500c."""
         y = self.c500 * s
         return self.p0 / (y**self.gamma * (1 + y**self.alpha) ** ((self.beta - self.gamma) / self.alpha))
 
-    def total_slope(self, s: NDArray[np.float64]) -> NDArray[np.float64]:
+    def total_slope(self, s: Array) -> Array:
         """dln(P_th / f_th) / dln r at s = r / R500c."""
         y = (self.c500 * s) ** self.alpha
         thermal = -self.gamma - (self.beta - self.gamma) * y / (1 + y)
         return thermal + self.thermal_slope * (self.thermal_scale * s) ** self.thermal_slope
 
 
-def pressure_500(m500c: NDArray[np.float64], efunc: float, h: float) -> NDArray[np.float64]:
+def pressure_500(m500c: Array, efunc: float, h: float) -> Array:
     """P500 [erg cm^-3], total gas pressure, of a halo of m500c [Msun].
 
     1.65e-3 keV cm^-3 (mu_e / mu) E(z)^(8/3) [M500 / (3e14 h70^-1 Msun)]^(2/3) h70^2 (Arnaud et al. 2010, for all of
@@ -147,11 +147,11 @@ def pressure_500(m500c: NDArray[np.float64], efunc: float, h: float) -> NDArray[
 
 def hydrostatic(
     model: PressureModel,
-    r: NDArray[np.float64],
-    r500c: NDArray[np.float64],
-    p500: NDArray[np.float64],
-    rho_s: NDArray[np.float64],
-    r_s: NDArray[np.float64],
+    r: Array,
+    r500c: Array,
+    p500: Array,
+    rho_s: Array,
+    r_s: Array,
 ) -> Profiles:
     """Profiles of a halo in hydrostatic equilibrium, all in CGS: rho, psi, p_th, f_th, rho_gas, temperature."""
     x, s = r / r_s, r / r500c
@@ -168,7 +168,7 @@ def hydrostatic(
     }
 
 
-def _log_ratio(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log_ratio(x: Array) -> Array:
     """ln(x) / (x^2 - 1), which is 1/2 - (x - 1)/2 near x = 1."""
     near = np.abs(x - 1) < 1e-4
     safe = np.where(near, 2.0, x)
@@ -187,10 +187,10 @@ class TemperatureMap:
     log_rho0: float
     log_psi0: float
     step: float
-    shape: NDArray[np.float64]
-    f_th: NDArray[np.float64]
-    share: NDArray[np.float64]
-    responses: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...] = ()
+    shape: Array
+    f_th: Array
+    share: Array
+    responses: tuple[tuple[Array, Array], ...] = ()
 
     def __call__(self, rho: Tensor, psi: Tensor, traits: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Temperature [K] and driving over thermal pressure, (P,).
@@ -204,7 +204,7 @@ class TemperatureMap:
         i, j = u.long(), v.long()
         du, dv = u - i, v - j
 
-        def bilinear(values: NDArray[np.float64]) -> Tensor:
+        def bilinear(values: Array) -> Tensor:
             table = torch.from_numpy(values).to(rho.device)
             return (1 - du) * ((1 - dv) * table[i, j] + dv * table[i, j + 1]) + du * (
                 (1 - dv) * table[i + 1, j] + dv * table[i + 1, j + 1]
@@ -248,29 +248,24 @@ def temperature_map(
     log_rho, log_psi = np.log10(p["rho"][kept]), np.log10(psi[kept])
     low_rho, low_psi = step * np.floor(log_rho.min() / step), step * np.floor(log_psi.min() / step)
 
-    def gridded(*values: Array) -> list[Array]:
-        chosen = tuple(np.broadcast_to(v, psi.shape)[kept] for v in values)
-        return _grid_average((log_rho - low_rho) / step, (log_psi - low_psi) / step, chosen)
-
-    def response(up: PressureModel, down: PressureModel) -> tuple[Array, Array]:
+    def responses(up: PressureModel, down: PressureModel) -> tuple[Array, Array]:
         """Derivatives of ln T and f_th, at the rho and psi of the halos as they are."""
         high, low = profiles(up), profiles(down)
         changes = np.log(high["temperature"] / low["temperature"]), high["f_th"] - low["f_th"]
-        d_shape, d_f_th = gridded(*(change / (2 * STEP) for change in changes))
-        return d_shape, d_f_th
+        return changes[0] / (2 * STEP), changes[1] / (2 * STEP)
 
     ln_shape = np.log(p["temperature"] * p["rho"] / np.where(kept, psi, np.nan) ** 2)
-    shape, f_th, share = gridded(ln_shape, p["f_th"], model.share(halo["m200c"] / pair))
-    if not any(model.scatter):
-        return TemperatureMap(low_rho, low_psi, step, shape, f_th, share)
-    responses = (
-        response(replace(model, beta=model.beta + STEP), replace(model, beta=model.beta - STEP)),
-        response(
+    tables = [ln_shape, p["f_th"], model.share(halo["m200c"] / pair)]
+    if any(model.scatter):
+        tables += responses(replace(model, beta=model.beta + STEP), replace(model, beta=model.beta - STEP))
+        tables += responses(
             replace(model, thermal_scale=model.thermal_scale * np.exp(STEP)),
             replace(model, thermal_scale=model.thermal_scale * np.exp(-STEP)),
-        ),
-    )
-    return TemperatureMap(low_rho, low_psi, step, shape, f_th, share, responses)
+        )
+    chosen = tuple(np.broadcast_to(table, psi.shape)[kept] for table in tables)
+    places = (log_rho - low_rho) / step, (log_psi - low_psi) / step
+    shape, f_th, share, *rest = _grid_average(*places, chosen)
+    return TemperatureMap(low_rho, low_psi, step, shape, f_th, share, tuple(zip(rest[::2], rest[1::2], strict=True)))
 
 
 def _with_gas(p: Profiles, halo: Profiles, baryons: float) -> Profiles:
@@ -295,7 +290,7 @@ def _with_gas(p: Profiles, halo: Profiles, baryons: float) -> Profiles:
     return p | {"rho": p["rho"] + change, "psi": psi, "rho_gas": rho_gas, "temperature": temperature}
 
 
-def _psi_of_shells(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _psi_of_shells(x: Array) -> Array:
     """K of psi(x_i) = sum_j K_ij rho(x_j), at radii x that are even in ln x: G (2 pi / x_i) int rho x' L dx',
 
     L = ln[(x_i + x') / |x_i - x'|], whose mean over the shell of x_i itself is ln 2 + 1 - ln(dlnx / 2).
@@ -306,7 +301,7 @@ def _psi_of_shells(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return 2 * np.pi * G_CGS * x**2 / x[:, None] * np.log((x[:, None] + x) / apart) * dlnx
 
 
-def _long_psi(halo: Profiles, k0: float) -> NDArray[np.float64]:
+def _long_psi(halo: Profiles, k0: float) -> Array:
     """The part exp(-(k / k0)^2) of psi of a halo, all of it within 4 R200c taken as a point: G M k0 D(k0 r / 2) / r.
 
     D is Dawson's integral; k0 [cm^-1] proper.
@@ -347,18 +342,18 @@ def _halo_grid(cosmology: Cosmology, a: float) -> Profiles:
     return grid
 
 
-def concentration_200c(cosmology: Cosmology, m200c: NDArray[np.float64], a: float) -> NDArray[np.float64]:
+def concentration_200c(cosmology: Cosmology, m200c: Array, a: float) -> Array:
     """c200c of Diemer & Kravtsov 2015 with the constants of Diemer & Joyce 2019, by colossus; m200c [Msun]."""
     with colossus_of(cosmology):
         return concentration.concentration(m200c * cosmology.h, "200c", 1 / a - 1, model="diemer15")
 
 
-def _nfw_mass(x: ArrayLike) -> NDArray[np.float64]:
+def _nfw_mass(x: ArrayLike) -> Array:
     x = np.asarray(x, dtype=float)
     return np.log1p(x) - x / (1 + x)
 
 
-def overdensity_radius(c: NDArray[np.float64], delta: float, wanted: float) -> NDArray[np.float64]:
+def overdensity_radius(c: Array, delta: float, wanted: float) -> Array:
     """r / r_s where an NFW halo, of concentration c at overdensity `delta`, reaches the overdensity `wanted`."""
 
     def solve(ci: float) -> float:

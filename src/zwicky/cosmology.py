@@ -186,14 +186,19 @@ def _camb_table(cosmology: Cosmology) -> tuple[NDArray[np.float64], NDArray[np.f
 @contextmanager
 def colossus_of(cosmology: Cosmology) -> Iterator[None]:
     """The cosmology of colossus is this one inside the block, and what it was before afterwards."""
-    c = cosmology
+    previous = _colossus.current_cosmo
+    try:
+        _colossus.setCurrent(_in_colossus(cosmology))
+        yield
+    finally:
+        _colossus.current_cosmo = previous
+
+
+@functools.lru_cache(maxsize=8)
+def _in_colossus(c: Cosmology) -> _colossus.Cosmology:
+    """The cosmology as colossus has it, kept for the tables that it makes as they are asked for."""
     parameters = {"flat": abs(c.omega_m + c.omega_l - 1) < 1e-12, "H0": c.hubble0, "Om0": c.omega_m, "Ode0": c.omega_l,
                   "Ob0": c.omega_b, "sigma8": c.sigma8, "ns": c.n_s, "relspecies": False}  # fmt: skip
     if parameters["flat"]:
         del parameters["Ode0"]
-    previous = _colossus.current_cosmo
-    try:
-        _colossus.setCosmology("zwicky", params=parameters, persistence="")
-        yield
-    finally:
-        _colossus.current_cosmo = previous
+    return _colossus.Cosmology(name="zwicky", persistence="", **parameters)

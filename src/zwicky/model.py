@@ -74,8 +74,8 @@ class ModelConfig:
         kind: a name of KINDS. architecture: a name of NETWORKS.
         noisy: whether images may have noise and beams, which the network is told.
         mass: for models that predict the masses in the map apart from their shape: `network`, the keyword arguments of
-            `MassHead`; `mean`, `std` of ln M [Msun] of each target; `width`, the correction of the widths; `prior`, see
-            `zwicky.prior`.
+            `MassHead`; `mean` of ln M [Msun] of each target; `root`, L of their covariance L L^T; `width`, the correction of
+            the widths; `prior`, see `zwicky.prior`.
         spread: names of given inputs, with commas -> correction of the spread of samples, see `zwicky.posterior`.
     """
 
@@ -112,14 +112,14 @@ class ModelConfig:
         return torch.stack(columns, 1)
 
     def standard_mass(self, ln_mass: torch.Tensor) -> torch.Tensor:
-        """(ln M - mean) / std of ln M (B, C) [Msun]."""
-        mean, std = (torch.tensor(self.mass[name], dtype=torch.float64) for name in ("mean", "std"))
-        return ((ln_mass.double() - mean) / std).float()
+        """u = L^-1 (ln M - mean) of ln M (B, C) [Msun]: of mean 0 and covariance 1 over the training set."""
+        mean, L = (torch.tensor(self.mass[name], dtype=torch.float64) for name in ("mean", "root"))
+        return torch.linalg.solve_triangular(L, (ln_mass.double() - mean).T, upper=False).T.float()
 
     def ln_mass(self, u: torch.Tensor) -> torch.Tensor:
-        """ln M [Msun] (B, C), double, of standardised ones."""
-        mean, std = (torch.tensor(self.mass[name], dtype=torch.float64) for name in ("mean", "std"))
-        return u.double() * std + mean
+        """ln M [Msun] (..., C), double, of standardised ones."""
+        mean, L = (torch.tensor(self.mass[name], dtype=torch.float64) for name in ("mean", "root"))
+        return u.double() @ L.T + mean
 
     def networks(self) -> Networks:
         """The networks with fresh weights."""

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainConfig", "train"]
 
+LEAST_SPREAD = 5e-3  # of ln M in any direction: finer differences between targets are not worth learning
+
 
 def train(
     maps: str | Path,
@@ -230,12 +232,12 @@ def _scales(maps: MapSet, c: TrainConfig, mass: dict[str, Any]) -> dict[str, Log
 def _mass(maps: MapSet, c: TrainConfig, planes: int, told: int) -> dict[str, Any]:
     """What a model needs to predict masses apart."""
     rows = maps.rows("train")
-    ln_mass = [np.concatenate([np.log(aperture_mass(maps.read(name, part), maps.pixel_kpc)) for part in chunks(rows)])
-               for name in c.targets]  # fmt: skip
-    spread = [max(float(values.std()), 1e-6) for values in ln_mass]
+    ln_mass = np.array([np.concatenate([np.log(aperture_mass(maps.read(name, part), maps.pixel_kpc))
+                                        for part in chunks(rows)]) for name in c.targets])  # fmt: skip
+    root = np.linalg.cholesky(np.atleast_2d(np.cov(ln_mass, ddof=0)) + LEAST_SPREAD**2 * np.eye(len(ln_mass)))
     network = dict(in_channels=planes, targets=len(c.targets), scalar_features=told, patch=c.patch)
     return {
-        "network": network, "mean": [float(v.mean()) for v in ln_mass], "std": spread, "width": 1.0,
+        "network": network, "mean": ln_mass.mean(1).tolist(), "root": root.tolist(), "width": 1.0,
         "prior": learnt(np.logaddexp.reduce(ln_mass), np.log(maps.halo["m200m"][rows])),
     }  # fmt: skip
 

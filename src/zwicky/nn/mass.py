@@ -1,6 +1,6 @@
 """The posterior of the masses in the map, apart from their shape: a mixture of Gaussians from an encoder.
 
-    p(u | y) = sum_k w_k N(u; m_k, L_k L_k^T),     u = (ln M - mean) / std of each target
+    p(u | y) = sum_k w_k N(u; m_k, L_k L_k^T),     u = R^-1 (ln M - mean),   R R^T the covariance of ln M in training
 
 The total mass is a number that a diffusion over pixels has to put together from all of them; here it is predicted as
 such, with a likelihood of its own, and the diffusion is left with the shape. Widths can be corrected on held-out maps,
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from zwicky.nn.layers import Network, ResidualBlock, conv3x3, group_norm
 
-LEAST = 1e-3  # of a width, in units of the spread of the training set
+LEAST = 1e-2  # of a width, in units of the spread of the training set
 
 
 @final

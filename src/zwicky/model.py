@@ -74,8 +74,8 @@ class ModelConfig:
         kind: a name of KINDS. architecture: a name of NETWORKS.
         noisy: whether images may have noise and beams, which the network is told.
         mass: for models that predict the masses in the map apart from their shape: `network`, the keyword arguments of
-            `MassHead`; `mean` of ln M [Msun] of each target; `root`, L of their covariance L L^T; `width`, the correction of
-            the widths; `prior`, see `zwicky.prior`.
+            `MassHead`; `mean` of ln M [Msun] of each target; `root`, L of their covariance L L^T; `width`, the
+            correction of the widths; `prior`, see `zwicky.prior`.
         spread: names of given inputs, with commas -> correction of the spread of samples, see `zwicky.posterior`.
     """
 

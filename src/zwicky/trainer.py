@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from zwicky.dataset.loader import Batch, MapLoader
+from zwicky.dataset.loader import Batch, MapLoader, brightness
 from zwicky.device import THREADS, autocast
 from zwicky.diffusion.denoise import weighted_error
 from zwicky.diffusion.noise import add_noise
@@ -42,11 +42,14 @@ class Objective(nn.Module):
     """What is minimised: the denoising loss and, where masses are predicted apart, - ln p(ln M | y) of each target.
 
     The two share no weights, so that their sum weighs neither. With `physics`, its terms are part of the first.
+
+    Args:
+        inputs: how many images the condition holds. bright: see `TrainConfig`.
     """
 
-    def __init__(self, networks: Networks, physics: Physics | None = None) -> None:
+    def __init__(self, networks: Networks, inputs: int, bright: float = 0.0, physics: Physics | None = None) -> None:
         super().__init__()
-        self.networks, self.physics = networks, physics
+        self.networks, self.inputs, self.bright, self.physics = networks, inputs, bright, physics
 
     def forward(
         self, x: Tensor, condition: Tensor, told: Tensor, u: Tensor | None, sigma: Tensor, noise: Tensor
@@ -58,7 +61,8 @@ class Objective(nn.Module):
         """
         scalars = told if u is None else torch.cat([told, u], 1)
         D = self.networks.denoiser(add_noise(x, sigma, noise), sigma, condition, scalars)
-        loss = weighted_error(self.networks.denoiser, D, x, sigma)
+        weight = brightness(condition, self.inputs, self.bright)
+        loss = weighted_error(self.networks.denoiser, D, x, sigma, weight)
         if self.physics is not None:
             with torch.autocast(x.device.type, enabled=False):
                 loss = loss + self.physics(D, x, sigma)
@@ -103,7 +107,7 @@ class Trainer:
             networks.load_state_dict(start)
         optimizer = torch.optim.Adam(networks.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
         ema = EMA(networks.to(fabric.device), config.ema)
-        objective, optimizer = fabric.setup(Objective(networks, physics), optimizer)
+        objective, optimizer = fabric.setup(Objective(networks, len(model.inputs), config.bright, physics), optimizer)
         return cls(config, model, fabric, objective, optimizer, ema, identity)
 
     @property
@@ -176,7 +180,7 @@ class Trainer:
     @torch.no_grad()
     def validate(self, loader: MapLoader, batches: int = 8) -> dict[str, float]:
         """Losses of the averaged weights on fixed validation batches with fixed noise; with `patience`, the CRPS."""
-        objective = Objective(self.averaged())
+        objective = Objective(self.averaged(), len(self.model.inputs), self.config.bright)
         drawn = [self.draw(loader, 32, self.config.seed, VALIDATION + i) for i in range(batches)]
         losses = [self._loss(objective, *each) for each in drawn]
         found = {"validation": sum(float(loss) for loss, _ in losses) / batches}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from zwicky.dataset.loader import MapLoader, View, _fields, blurred, conditioned, dihedral
+from zwicky.dataset.loader import MapLoader, View, _fields, blurred, brightness, conditioned, dihedral
 from zwicky.dataset.normalize import fit
 
 TARGETS, INPUTS = ("gas", "dark_matter"), ("compton_y", "xray")
@@ -171,3 +171,14 @@ def test_a_beam_keeps_the_flux_and_has_its_width():
     r2 = (torch.arange(64)[:, None] - 32) ** 2 + (torch.arange(64) - 32) ** 2
     sigma = ((image[0] * r2).sum() / 2) ** 0.5
     assert float(sigma) * 8**0.5 * np.log(2) ** 0.5 == pytest.approx(4.0, rel=1e-3)
+
+
+def test_bright_pixels_weigh_by_the_mean_of_the_inputs_that_are_given():
+    y, mask = torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(1)), torch.ones(3, 2, 8, 8)
+    mask[1, 0], mask[2] = 0, 0
+    w = brightness(conditioned(y, mask), 2, 0.7)
+    torch.testing.assert_close(w.mean((2, 3)), torch.ones(3, 1))
+    for i, v in enumerate((y[0].mean(0), y[1, 1], torch.zeros(8, 8))):
+        ln_w = w[i, 0].log()
+        torch.testing.assert_close(ln_w - ln_w.mean(), 0.7 * (v - v.mean()), rtol=1e-4, atol=1e-5)
+    assert torch.equal(brightness(conditioned(y, mask), 2, 0.0), torch.ones(3, 1, 8, 8))

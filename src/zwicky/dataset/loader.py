@@ -190,6 +190,19 @@ def conditioned(y: Tensor, mask: Tensor, levels: Tensor | None = None) -> Tensor
     return torch.cat(planes, 1)
 
 
+def brightness(condition: Tensor, inputs: int, power: float) -> Tensor:
+    """Weights exp(power v) of pixels, of mean 1 in each map, (B, 1, Y, X); v is the mean of the inputs that are given.
+
+    They depend on what a network is shown alone, so that what it should return does not depend on them.
+
+    Args:
+        condition: see `conditioned`, of so many inputs.
+    """
+    y, mask = condition[:, :inputs], condition[:, inputs : 2 * inputs]
+    w = (power * y.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp_min(1)).exp()
+    return w / w.mean((2, 3), keepdim=True)
+
+
 def blurred(images: Tensor, beam: Tensor) -> Tensor:
     """Images (B, Y, X) through Gaussian beams of full width at half maximum `beam` (B,) [pixels], taken as periodic."""
     ny, nx = images.shape[-2:]

@@ -92,12 +92,13 @@ class Denoiser(nn.Module):
         return c.c_skip * x + c.c_out * F
 
 
-def weighted_error(denoiser: Denoiser, D: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+def weighted_error(denoiser: Denoiser, D: Tensor, x: Tensor, sigma: Tensor, weight: Tensor | float = 1.0) -> Tensor:
     """Return the weighted squared error of denoised maps, averaged over all values: a scalar (EDM eq. 8).
 
     Args:
         denoiser: that of which D are the results, or anything with its `coefficients`.
         D, x: denoised and noise-free standardised maps, (B, C, H, W).
         sigma: noise levels, (B,).
+        weight: of pixels besides, of mean 1, (B, 1, H, W).
     """
-    return (((D - x.float()) / denoiser.coefficients(sigma).c_out) ** 2).mean()
+    return (weight * ((D - x.float()) / denoiser.coefficients(sigma).c_out) ** 2).mean()

@@ -6,6 +6,7 @@
 |---|---|
 | ours | masses apart, spread of samples corrected, no physics in the loss |
 | no_spread | samples as the network gives them |
+| even | all pixels weigh alike in the loss |
 | mass, power, gas_fraction, forward | a term of physics in the loss, of weight --weight |
 | together | masses left to the pixels |
 | together_1 | that, with sigma_max = 1 |
@@ -39,6 +40,7 @@ def variants(weight):
     return {
         "ours": ours,
         "no_spread": {**ours, "spread_maps": 0},
+        "even": {**ours, "bright": 0.0},
         **{name: {**ours, "physics": PhysicsWeights(**{name: weight})} for name in PHYSICS},
         "together": {},
         "together_1": {"noise": NoiseSchedule(sigma_max=1.0)},

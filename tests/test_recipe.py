@@ -278,6 +278,25 @@ def tell(now, done, total, remark):
         os.kill(os.getpid(), signal.SIGKILL)
 recipe.run_recipe(sys.argv[1], sys.argv[2], progress=tell)
 """
+@pytest.mark.filterwarnings("ignore")
+def test_several_processes_make_the_same_bits(finished, tmp_path):
+    pytest.importorskip("distributed")
+    seen = []
+    path = write(tmp_path, MICRO)
+    run_recipe(path, tmp_path / "run", progress=lambda stage, *rest: seen.append((stage, *rest)), workers=2)
+    assert [step[1:3] for step in seen if step[0] == "simulate"] == [(1, 2), (2, 2)]
+    assert contents(tmp_path / "run") == contents(finished[0] / "run")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_goes_wrong_in_another_process_is_said(tmp_path):
+    pytest.importorskip("distributed")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "simulation-5").write_text("a file is in the way")
+    with pytest.raises(UserError, match="simulation-5"):
+        run_recipe(write(tmp_path, MICRO), tmp_path / "run", workers=2)
+
+
 DEATHS = (("simulate", 300), ("halos", 2), ("plant", 1), ("observe", 4), ("train", 1), ("evaluate", 1))
 
 

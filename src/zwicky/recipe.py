@@ -8,7 +8,7 @@
     [evaluate]  sightlines, samples        ->  report/
 
 A stage whose artefact is there is skipped; one that was cut off is resumed. The recipe is kept in the folder, and a
-folder made by another recipe is refused.
+folder made by another recipe is refused. Several processes may share the simulations and the clusters to observe.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 from zwicky.cosmology import Cosmology
 from zwicky.dataset.build import build_maps
 from zwicky.dataset.plan import ObserveConfig
+from zwicky.dataset.workers import each
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.evaluate.run import EvaluateConfig, evaluate
 from zwicky.halos import find_halos, write_halos
@@ -38,6 +39,7 @@ from zwicky.snapshots import read_snapshot
 from zwicky.train import TrainConfig, train
 
 GOLDEN = (5**0.5 - 1) / 2
+HALOS = "halos.hdf5"
 T = TypeVar("T")
 Progress = Callable[[str, int, int, str], None]
 
@@ -220,11 +222,30 @@ def _typed(value: Any, annotation: Any, where: str) -> Any:
     return float(value) if isinstance(value, int | float) and text == "float" else value
 
 
-def run_recipe(path: str | Path, folder: str | Path, device: str = "cpu", progress: Progress | None = None) -> Path:
+@dataclass(frozen=True)
+class _Simulated:
+    """A simulation of a recipe with its halos: what a process of several is given to do."""
+
+    config: SimulationConfig
+    folder: Path
+    halos: HalosConfig
+    device: str
+
+
+def run_recipe(
+    path: str | Path,
+    folder: str | Path,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    workers: int = 1,
+    scheduler: str = "",
+) -> Path:
     """Run all stages of a recipe into `folder`; return the folder of the report.
 
     Args:
         progress: called as progress(stage, done, in all, remark).
+        workers: processes of this machine that share simulations and clusters, by dask; 1 for none but this one.
+        scheduler: address of a dask scheduler whose workers serve instead; they must see the same files.
 
     Raises:
         UserError: the recipe or the folder cannot be used.
@@ -237,10 +258,15 @@ def run_recipe(path: str | Path, folder: str | Path, device: str = "cpu", progre
         if progress:
             progress(stage, done, total, remark)
 
-    pairs = [_simulate_stage(c, folder / f"simulation-{c.seed}", recipe, device, tell) for c in recipe.simulations]
+    jobs = [_Simulated(c, folder / f"simulation-{c.seed}", recipe.halos, device) for c in recipe.simulations]
+    if workers > 1 or scheduler:
+        left = [job for job in jobs if not (job.folder / HALOS).exists()]
+        for done, seed in enumerate(each(_simulated, left, lambda job: [job.config.seed], workers, scheduler), 1):
+            tell("simulate", done, len(left), f"seed {seed}")
+    pairs = [_simulate_stage(job, tell) for job in jobs]
     maps = folder / "maps.h5"
     if not maps.exists():
-        build_maps(pairs, maps, recipe.observe, lambda done, total: tell("observe", done, total))
+        build_maps(pairs, maps, recipe.observe, lambda done, total: tell("observe", done, total), workers, scheduler)
     model = train(maps, folder / "model", recipe.train, device, lambda d, t, s: tell("train", d, t, _loss(s)))
     add_reference(model, maps, device, lambda done, total: tell("outliers", done, total))
     report = folder / "report"
@@ -248,18 +274,25 @@ def run_recipe(path: str | Path, folder: str | Path, device: str = "cpu", progre
     return report
 
 
-def _simulate_stage(
-    config: SimulationConfig, folder: Path, recipe: Recipe, device: str, tell: Callable[..., None]
-) -> tuple[Path, Path]:
-    stage = f"plant, seed {config.seed}"
-    config = planted(config, folder, lambda done, most, mass: tell(stage, done, most, mass), device)
-    name = f"simulate, seed {config.seed}"
-    snapshot = simulate(config, folder, lambda done, total, z: tell(name, done, total, f"z = {z:.2f}"), device=device)
-    halos = folder / "halos.hdf5"
+def _simulated(job: _Simulated) -> list[int]:
+    """The seed of the simulation, now that it is done."""
+    _simulate_stage(job, lambda *progress: None)
+    return [job.config.seed]
+
+
+def _simulate_stage(job: _Simulated, tell: Callable[..., None]) -> tuple[Path, Path]:
+    """Snapshot and halos of a simulation, made as far as they are not there."""
+    seed, folder = job.config.seed, job.folder
+    stage, name = f"plant, seed {seed}", f"simulate, seed {seed}"
+    config = planted(job.config, folder, lambda done, most, mass: tell(stage, done, most, mass), job.device)
+    snapshot = simulate(
+        config, folder, lambda done, total, z: tell(name, done, total, f"z = {z:.2f}"), device=job.device
+    )
+    halos = folder / HALOS
     if not halos.exists():
         found = find_halos(
-            read_snapshot(snapshot), recipe.halos.min_mass, recipe.halos.min_particles,
-            lambda done, total: tell(f"halos, seed {config.seed}", done, total),
+            read_snapshot(snapshot), job.halos.min_mass, job.halos.min_particles,
+            lambda done, total: tell(f"halos, seed {seed}", done, total),
         )
         write_halos(found, halos)
     return snapshot, halos

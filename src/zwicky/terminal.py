@@ -24,6 +24,10 @@ err = Console(stderr=True)
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all randomness of the command.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the work (needs dask).")]
+Scheduler = Annotated[
+    str, typer.Option("--scheduler", help="Address of a dask scheduler whose workers serve instead.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")]
 
 

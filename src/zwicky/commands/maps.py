@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from zwicky.io import UserError
-from zwicky.terminal import Device, DryRun, Out, Seed, bars, integers, numbers, out, show, user_errors, words
+from zwicky.terminal import (
+    Device,
+    DryRun,
+    Out,
+    Scheduler,
+    Seed,
+    Workers,
+    bars,
+    integers,
+    numbers,
+    out,
+    show,
+    user_errors,
+    words,
+)
 
 
 def simulate(
@@ -115,8 +129,8 @@ def observe(
     field_r200: Annotated[
         float, typer.Option(help="Width of a map in R200c of its cluster: replicates papers, leaks the mass.")
     ] = 0.0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share the work (needs dask).")] = 1,
-    scheduler: Annotated[str, typer.Option(help="Address of a dask scheduler whose workers serve instead.")] = "",
+    workers: Workers = 1,
+    scheduler: Scheduler = "",
     seed: Seed = 0,
     dry_run: DryRun = False,
 ) -> None:

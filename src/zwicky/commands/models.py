@@ -12,7 +12,9 @@ from zwicky.terminal import (
     Device,
     DryRun,
     Out,
+    Scheduler,
     Seed,
+    Workers,
     bars,
     err,
     integers,
@@ -215,6 +217,8 @@ def _self_check(seed: int, maps: int, samples: int) -> None:
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe in TOML.")],
     out_folder: Out,
+    workers: Workers = 1,
+    scheduler: Scheduler = "",
     device: Device = "cpu",
     dry_run: DryRun = False,
 ) -> None:
@@ -230,7 +234,7 @@ def run(
         return show(config)
     place = choose_device(device)
     with user_errors(), bars() as tell:
-        report = run_recipe(recipe, out_folder, place.type, tell)
+        report = run_recipe(recipe, out_folder, place.type, tell, workers, scheduler)
     out.print(f"{report}", highlight=False)
 
 

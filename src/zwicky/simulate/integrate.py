@@ -32,6 +32,7 @@ COURANT = 0.3
 MAX_SUBCYCLES = 8
 FIRST_ICM = 0.1  # scale factor before which no halo is hot enough to matter
 FASTEST = 0.999  # quantile of the particles that sets the steps
+SHOWN = 64  # particles that a support radius of a snapshot holds
 
 
 @dataclass
@@ -123,7 +124,7 @@ class Universe:
     def h_limits(self) -> tuple[float, float]:
         """Smallest and largest support radius of the gas [Mpc]: twice the softening, and a cell (0.875 mean spacings).
 
-        The largest holds N_NEIGHBOURS where the gas is about 25 times denser than the mean; the intergalactic gas below
+        The largest holds N_NEIGHBOURS where the gas is about 50 times denser than the mean; the intergalactic gas below
         has fewer neighbours and hardly any pressure. Snapshots carry full support radii (`final_gas`).
         """
         return 2 * self.solver.epsilon, 0.999 * self.box / self.gas_cells
@@ -167,9 +168,9 @@ def advance(universe: Universe, state: State, a_next: float) -> None:
 
 
 def final_gas(universe: Universe, state: State, workers: int = -1) -> tuple[State, Tensor]:
-    """The state with support radii that hold N_NEIGHBOURS everywhere, and the support radii of the dark matter (N,).
+    """The state with support radii that hold SHOWN particles everywhere, and the support radii of the dark matter (N,).
 
-    Density and temperature follow from them; this is what a snapshot shows.
+    Density and temperature follow from them; this is what a snapshot shows. Forces want more neighbours than maps do.
     """
     positions = from_fixed(state.fixed.cpu().numpy(), universe.box)
     dark, gas = positions[: -state.n_gas], positions[-state.n_gas :]
@@ -183,8 +184,8 @@ def final_gas(universe: Universe, state: State, workers: int = -1) -> tuple[Stat
 
 
 def _neighbour_distance(positions: NDArray[np.float64], box: float, workers: int) -> Tensor:
-    """Distance to the N_NEIGHBOURS-th particle, itself counted (P,)."""
-    k = min(sph.N_NEIGHBOURS, len(positions))
+    """Distance to the SHOWN-th particle, itself counted (P,)."""
+    k = min(SHOWN, len(positions))
     tree = cKDTree(positions % box, boxsize=box)
     return torch.from_numpy(tree.query(positions % box, k=[k], workers=workers)[0][:, 0].astype(np.float32))
 

@@ -87,7 +87,7 @@ class PressureModel:
     matter: str = "sum"
     closure: str = "viscous"
     viscosity: float = 1.0
-    support: float = 0.5
+    support: float = 0.65
     support_slope: float = 0.3
     balsara: bool = True
     scatter: tuple[float, float, float] = (0.0, 0.0, 0.0)

@@ -279,13 +279,13 @@ def test_blend_is_igm_below_icm_above_and_geometric_between():
 
 
 def test_halos_of_more_particles_are_driven_by_less_of_their_random_motion():
-    """The share is 0.5 for 1000 pairs and 0.3 less for ten times as many, from 0 to 1, none without viscosity."""
-    pairs = np.array([1.0, 1e3, 1e4, 1e6])
-    np.testing.assert_allclose(PressureModel(support=0.5).share(pairs), [1, 0.5, 0.2, 0], rtol=1e-12)
+    """The share is `support` for 1000 pairs and 0.3 less for ten times as many, from 0 to 1, none without viscosity."""
+    pairs, model = np.array([1.0, 1e3, 1e4, 1e6]), PressureModel(support=0.5)
+    np.testing.assert_allclose(model.share(pairs), [1, 0.5, 0.2, 0], rtol=1e-12)
     np.testing.assert_array_equal(PressureModel(closure="inviscid").share(pairs), 0)
     for mass, pair, share in ((3e14, 3e11, 0.5), (3e14, 3e10, 0.2), (3e13, 3e9, 0.2), (3e14, 3e8, 0.0)):
         _, p, _ = halo(mass * COSMOLOGY.h, radii=np.array([0.3, 1.0]))
-        _, drive = look_up(temperature_map(PressureModel(), COSMOLOGY, 1.0, pair=pair), p["rho"], p["psi"])
+        _, drive = look_up(temperature_map(model, COSMOLOGY, 1.0, pair=pair), p["rho"], p["psi"])
         np.testing.assert_allclose((drive - 1) / (1 / p["f_th"] - 1), share, atol=0.02)
 
 

@@ -278,6 +278,22 @@ def tell(now, done, total, remark):
         os.kill(os.getpid(), signal.SIGKILL)
 recipe.run_recipe(sys.argv[1], sys.argv[2], progress=tell)
 """
+DEATHS = (("simulate", 300), ("halos", 2), ("plant", 1), ("observe", 4), ("train", 1), ("evaluate", 1))
+
+
+def test_killed_in_every_stage_ends_in_the_same_bits(finished, tmp_path):
+    """SIGKILL in each stage in turn, then a last start: all artefacts equal those of the uninterrupted run."""
+    path = write(tmp_path, MICRO)
+    for death in DEATHS:
+        command = [sys.executable, "-c", DRIVER, str(path), str(tmp_path / "run"), json.dumps(death)]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL, death
+    run_recipe(path, tmp_path / "run")
+    expected, found = contents(finished[0] / "run"), contents(tmp_path / "run")
+    whole = {k: v for k, v in found.items() if not k.split("/")[-1].startswith(".")}
+    assert whole == expected
+    assert {k for k in found if k not in whole} <= {k for k in found if k.endswith(".part")}
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_several_processes_make_the_same_bits(finished, tmp_path):
     pytest.importorskip("distributed")
@@ -295,19 +311,3 @@ def test_what_goes_wrong_in_another_process_is_said(tmp_path):
     (tmp_path / "run" / "simulation-5").write_text("a file is in the way")
     with pytest.raises(UserError, match="simulation-5"):
         run_recipe(write(tmp_path, MICRO), tmp_path / "run", workers=2)
-
-
-DEATHS = (("simulate", 300), ("halos", 2), ("plant", 1), ("observe", 4), ("train", 1), ("evaluate", 1))
-
-
-def test_killed_in_every_stage_ends_in_the_same_bits(finished, tmp_path):
-    """SIGKILL in each stage in turn, then a last start: all artefacts equal those of the uninterrupted run."""
-    path = write(tmp_path, MICRO)
-    for death in DEATHS:
-        command = [sys.executable, "-c", DRIVER, str(path), str(tmp_path / "run"), json.dumps(death)]
-        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL, death
-    run_recipe(path, tmp_path / "run")
-    expected, found = contents(finished[0] / "run"), contents(tmp_path / "run")
-    whole = {k: v for k, v in found.items() if not k.split("/")[-1].startswith(".")}
-    assert whole == expected
-    assert {k for k in found if k not in whole} <= {k for k in found if k.endswith(".part")}

@@ -113,13 +113,18 @@ class ModelConfig:
 
     def standard_mass(self, ln_mass: torch.Tensor) -> torch.Tensor:
         """u = L^-1 (ln M - mean) of ln M (B, C) [Msun]: of mean 0 and covariance 1 over the training set."""
-        mean, L = (torch.tensor(self.mass[name], dtype=torch.float64) for name in ("mean", "root"))
+        mean, L = self._mass_scale
         return torch.linalg.solve_triangular(L, (ln_mass.double() - mean).T, upper=False).T.float()
 
     def ln_mass(self, u: torch.Tensor) -> torch.Tensor:
         """ln M [Msun] (..., C), double, of standardised ones."""
-        mean, L = (torch.tensor(self.mass[name], dtype=torch.float64) for name in ("mean", "root"))
+        mean, L = self._mass_scale
         return u.double() @ L.T + mean
+
+    @property
+    def _mass_scale(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean (C,) of ln M [Msun] and the root (C, C) of its covariance."""
+        return tuple(torch.tensor(self.mass[name], dtype=torch.float64) for name in ("mean", "root"))  # type: ignore[return-value]
 
     def networks(self) -> Networks:
         """The networks with fresh weights."""
@@ -201,6 +206,8 @@ def _parse(content: dict[str, Any]) -> ModelConfig:
     KINDS[config.kind], NETWORKS[config.architecture]
     for name in (*config.targets, *config.inputs):
         config.scales[name], config.units[name]
+    if config.mass:
+        config.standard_mass(torch.zeros(1, len(config.targets)))
     return config
 
 

@@ -40,8 +40,8 @@ class TrainConfig:
         noise: the noise schedule, if not the one of the kind.
         drop_channel, drop_pixels: probabilities that an input is withheld, or has holes.
         instruments: of the map set, whose images stand for their channel. clean: share of images that do not.
-        bright: pixels weigh exp(bright v) in the loss, v the mean of their scaled inputs.
         degrade: probability that an image without noise gets a random beam and white noise.
+        bright: pixels weigh exp(bright v) in the loss, v the mean of their scaled inputs.
         validate_every: steps between validation losses.
         patience: validations without a lower CRPS after which the training ends early; 0 for never.
         physics: weights of further losses, see `zwicky.physics`.
@@ -70,8 +70,8 @@ class TrainConfig:
     drop_pixels: float = 0.15
     instruments: tuple[str, ...] = ()
     clean: float = 0.2
-    bright: float = 0.7
     degrade: float = 0.0
+    bright: float = 0.7
     validate_every: int = 200
     patience: int = 0
     physics: PhysicsWeights = field(default_factory=PhysicsWeights)
@@ -89,8 +89,10 @@ class TrainConfig:
             raise ValueError("a model needs at least one target and one input channel.")
         if self.blocks < 1 or self.patch < 1 or not 0 <= self.dropout < 1 or self.warmup < 0 or self.seed < 0:
             raise ValueError("need blocks >= 1, patch >= 1, dropout in [0, 1), warmup >= 0 and seed >= 0.")
-        if self.spread_maps < 0 or not 0 <= self.bright <= 10:
-            raise ValueError("spread_maps must not be negative, and bright from 0 to 10.")
+        if self.spread_maps < 0:
+            raise ValueError("spread_maps must not be negative.")
+        if not 0 <= self.bright <= 10:
+            raise ValueError("bright must lie in [0, 10].")
         if self.patience < 0 or self.accumulate < 1 or self.batch % self.accumulate:
             raise ValueError("need patience >= 0 and a batch that is a multiple of accumulate >= 1.")
         if self.kind not in KINDS:

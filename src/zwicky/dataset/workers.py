@@ -33,7 +33,7 @@ def each(
     Raises:
         UserError: dask is not installed, or the scheduler cannot be reached.
     """
-    if workers <= 1 and not scheduler:
+    if not jobs or (workers <= 1 and not scheduler):
         for job in jobs:
             yield from function(job)
         return

@@ -90,6 +90,8 @@ DAMAGE = {
     "short range": _edit(lambda c: c["ranges"].update(redshift=[0.1])),
     "unknown cosmology": _edit(lambda c: c["cosmology"].update(w=-1.0)),
     "a scale too few": _edit(lambda c: c["scales"].pop("gas")),
+    "a spread of few bands": _edit(lambda c: c.update(spread={"": [[1.0, 1.0]] * 2})),
+    "masses without widths": _edit(lambda c: c.update(mass={"mean": [1, 1], "root": [[1, 0], [0, 1]], "network": {}})),
 }
 
 

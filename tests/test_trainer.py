@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -15,9 +16,11 @@ from safetensors.torch import load_file
 from zwicky.io import UserError
 from zwicky.nn.mass import MassHead, draw, log_density, mixture_mean
 from zwicky.products import aperture_mass
+from zwicky.recalibration import likeliest_width
 from zwicky.reconstruct import load_model
 from zwicky.train import TrainConfig, train
 from zwicky.train_config import BASELINES
+from zwicky.trainer import Trainer
 
 DRIVER = """
 import json, sys
@@ -97,7 +100,7 @@ def test_masses_are_learnt_and_their_widths_corrected(map_file, maps, tmp_path):
         validate_every=250, learning_rate=1e-3, ema=0.98, spread_maps=0,
     )  # fmt: skip
     model = load_model(train(map_file, tmp_path / "model", config))
-    assert 0.5 <= model.config.mass["width"] <= 3
+    assert set(model.config.mass["widths"]) == {"", "compton_y", "xray", "compton_y,xray"}
     stats = [json.loads(line) for line in (tmp_path / "model" / "stats.jsonl").read_text().splitlines()]
     root = np.array(model.config.mass["root"])
     std = np.sqrt(np.diag(root @ root.T))
@@ -172,6 +175,70 @@ def test_the_corrected_spread_is_that_of_the_new_weights(map_file, tmp_path, tin
     assert load_model(again).config.spread == {}
 
 
+def test_dropout_goes_by_the_step(map_file, tmp_path, tiny_config):
+    """Resumed after two of four steps, the weights have the same bits."""
+    config = replace(tiny_config, steps=4, dropout=0.3)
+    whole = train(map_file, tmp_path / "whole", config)
+    with pytest.raises(KeyboardInterrupt):
+        train(map_file, tmp_path / "cut", config, progress=stop_at(2), checkpoint_seconds=0)
+    torch.rand(7)
+    assert largest_difference(train(map_file, tmp_path / "cut", config), whole) == 0
+
+
+def stop_at(step):
+    def tell(done, total, numbers):
+        if done == step + 1:  # the checkpoint of a step follows its report
+            raise KeyboardInterrupt
+
+    return tell
+
+
+def test_a_folder_with_other_files_is_left_alone(map_file, tmp_path, tiny_config):
+    (tmp_path / "notes.txt").write_text("of the observer")
+    with pytest.raises(UserError, match="holds other files"):
+        train(map_file, tmp_path, tiny_config)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_channels_with_a_sign_are_refused(map_file, tmp_path, tiny_config):
+    other = shutil.copy(map_file, tmp_path / "maps.h5")
+    with h5py.File(other, "a") as f:
+        f["maps/xray"][0] *= -1
+    with pytest.raises(UserError, match=r"xray of .* negative values"):
+        train(other, tmp_path / "model", tiny_config)
+
+
+def test_a_model_learns_the_set_it_is_trained_on(map_file, tmp_path, tiny_config):
+    """Its noise levels stay; the distribution of masses and the redshift are those of the new set."""
+    config = replace(tiny_config, mass=True)
+    first = train(map_file, tmp_path / "first", config)
+    other = shutil.copy(map_file, tmp_path / "maps.h5")
+    with h5py.File(other, "a") as f:
+        f.attrs["redshift"] = 0.3
+        f["halo/m200m"][:] *= 2
+    old, new = (load_model(m).config for m in (first, train(other, tmp_path / "on", config, start=first)))
+    assert new.ranges["redshift"] == (0.3, 0.3)
+    assert old.ranges["redshift"] != (0.3, 0.3)
+    assert new.mass["prior"]["offset"] == pytest.approx(old.mass["prior"]["offset"] + np.log(2))
+    with pytest.raises(UserError, match="is not told of noise"):
+        train(other, tmp_path / "noisy", replace(config, degrade=0.5), start=first)
+
+
+def test_noise_levels_of_a_training_are_those_of_its_model(map_file, tmp_path, tiny_config, monkeypatch):
+    seen = []
+
+    class Watched(Trainer):
+        def draw(self, *args):
+            found = super().draw(*args)
+            seen.append(float(found[1].max()))
+            return found
+
+    published = train(map_file, tmp_path / "h25", replace(tiny_config, kind="h25"))
+    monkeypatch.setattr("zwicky.train.Trainer", Watched)
+    train(map_file, tmp_path / "on", tiny_config, start=published)
+    assert 0 < max(seen) <= 1
+
+
 def test_a_model_is_trained_on(map_file, model_folder, tmp_path, tiny_config):
     folder = train(map_file, tmp_path / "model", replace(tiny_config, steps=2, learning_rate=1e-5), start=model_folder)
     fine, base = load_model(folder).config, load_model(model_folder).config
@@ -181,8 +248,6 @@ def test_a_model_is_trained_on(map_file, model_folder, tmp_path, tiny_config):
 
 
 def test_a_model_of_other_pixels_is_not_trained_on(map_file, model_folder, tmp_path, tiny_config):
-    import shutil
-
     other = shutil.copy(map_file, tmp_path / "maps.h5")
     with h5py.File(other, "a") as f:
         f.attrs["pixel_kpc"] = 100.0
@@ -236,6 +301,28 @@ def test_draws_have_the_moments_of_the_mixture(width):
     covariance = sum(w[k] * (L[k] @ L[k].T + torch.outer(m[k] - mean, m[k] - mean)) for k in range(2))
     torch.testing.assert_close(u.mean(0), mean, atol=0.02, rtol=0)
     torch.testing.assert_close(u.T.cov(), width**2 * covariance, atol=0.03, rtol=0.02)
+
+
+@pytest.mark.parametrize(("clusters", "expected"), [(1000, 1.5), (1, 1.198)])
+def test_a_known_fault_of_the_widths_is_found(clusters, expected):
+    """Truths 1.5 times as far from their means as the head says; a single cluster is believed in part.
+
+    The most probable width w: n (2 (1.5 / w)^2 - 2) = ln w / 0.4^2, of n clusters with two masses each.
+    """
+    g = torch.Generator().manual_seed(0)
+    m, L = torch.randn(4000, 1, 2, generator=g), 0.3 * torch.eye(2).expand(4000, 1, 2, 2)
+    u = m[:, 0] + 1.5 * 0.3 * torch.randn(4000, 2, generator=g)
+    assert likeliest_width(u, torch.zeros(4000, 1), m, L, clusters) == pytest.approx(expected, rel=0.03)
+
+
+def test_the_mean_is_that_of_the_mass(map_file, tmp_path, tiny_config, observation):
+    """The mean of one evaluation weighs the mean of the masses of samples, not exp of that of ln M."""
+    model = load_model(train(map_file, tmp_path / "model", replace(tiny_config, mass=True)))
+    about = observation, model.config.ranges["redshift"][0], model.config.pixel_kpc
+    mean = model.sample(*about, sampler="mean").mass("gas")[0]
+    samples = model.sample(*about, n=600, steps=2).mass("gas")
+    assert mean == pytest.approx(samples.mean(), rel=4 * samples.std() / samples.mean() / 600**0.5)
+    assert np.exp(np.log(samples).mean()) < 0.95 * mean  # the head of a few steps knows little
 
 
 def test_a_new_head_knows_nothing_of_its_input():

@@ -14,15 +14,17 @@ from pathlib import Path
 
 from common import COLOURS, draw, with_error
 
-from zwicky.diffusion.sample import SAMPLERS, evaluations
+from zwicky.diffusion.sample import SAMPLERS
 from zwicky.evaluate.run import EvaluateConfig, evaluate
+from zwicky.model import read_model
+from zwicky.posterior import network_calls
 
 EVALUATIONS = (4, 8, 16, 32, 64, 128, 256)
 
 
-def levels_for(sampler, count):
-    """Noise levels with which a sampler evaluates the network `count` times or just fewer; two at least."""
-    return next((n for n in range(count + 1, 2, -1) if evaluations(sampler, n) <= count), 2)
+def levels_for(config, sampler, count):
+    """Noise levels with which a score model evaluates its network `count` times or just fewer; two at least."""
+    return next((n for n in range(count + 1, 2, -1) if network_calls(config, sampler, n) <= count), 2)
 
 
 def judged(o, sampler, levels):
@@ -64,12 +66,12 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
-    found = {}
+    found, (config, _) = {}, read_model(o.model)
     if (mean := judged(o, "mean", 2)) is not None:
         found["mean", 1] = mean
     for sampler in o.samplers:
         for count in o.evaluations:
-            if (numbers := judged(o, sampler, levels_for(sampler, count))) is not None:
+            if (numbers := judged(o, sampler, levels_for(config, sampler, count))) is not None:
                 found[sampler, count] = numbers
                 print(f"{sampler}, {count} evaluations: done", flush=True)
     if not any(sampler != "mean" for sampler, _ in found):

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -31,6 +32,7 @@ from zwicky.version import __version__
 
 FORMAT = "zwicky-model-1"
 SHIPPED = Path(__file__).parent / "data"
+BANDS = (0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 32.5)  # edges of the bands of `spread` [waves along a side]
 
 
 NETWORKS: dict[str, type[UNet] | type[NCSNpp]] = {"unet": UNet, "ncsnpp": NCSNpp}
@@ -43,16 +45,18 @@ class Kind:
     Args:
         form: of the denoiser, a name of `diffusion.denoise.FORMS`. noise: the default schedule.
         scaling: of the maps, a name of `dataset.normalize.SCALINGS`. sampler: the default one.
+        centred: whether samples start at the posterior mean (`posterior`), not at pure noise.
     """
 
     form: str
     noise: NoiseSchedule
     scaling: str
     sampler: str
+    centred: bool = False
 
 
 KINDS: dict[str, Kind] = {
-    "score": Kind("edm", NoiseSchedule(), "standard", "dpm"),
+    "score": Kind("edm", NoiseSchedule(), "standard", "dpm", centred=True),
     "regression": Kind("regression", NoiseSchedule(), "standard", "mean"),  # a plain U-Net: one map, no posterior
     # Hsu et al. 2025: sigma from 1e-3 to 1 on maps in [0, 1], ln sigma uniform in training, no last denoising
     "h25": Kind("ve", NoiseSchedule(1e-3, 1.0, P_mean=-3.45, P_std=100.0), "unit", "euler_maruyama_open"),
@@ -74,8 +78,8 @@ class ModelConfig:
         kind: a name of KINDS. architecture: a name of NETWORKS.
         noisy: whether images may have noise and beams, which the network is told.
         mass: for models that predict the masses in the map apart from their shape: `network`, the keyword arguments of
-            `MassHead`; `mean` of ln M [Msun] of each target; `root`, L of their covariance L L^T; `width`, the
-            correction of the widths; `prior`, see `zwicky.prior`.
+            `MassHead`; `mean` of ln M [Msun] of each target; `root`, L of their covariance L L^T; `widths`, names
+            of given inputs, with commas -> correction of the widths; `prior`, see `zwicky.prior`.
         spread: names of given inputs, with commas -> correction of the spread of samples, see `zwicky.posterior`.
     """
 
@@ -206,8 +210,12 @@ def _parse(content: dict[str, Any]) -> ModelConfig:
     KINDS[config.kind], NETWORKS[config.architecture]
     for name in (*config.targets, *config.inputs):
         config.scales[name], config.units[name]
+    shape = (len(config.targets), len(BANDS) + 1)
+    if any(np.shape(factors) != shape for factors in config.spread.values()):
+        raise ValueError("a correction of the spread has another shape")
     if config.mass:
         config.standard_mass(torch.zeros(1, len(config.targets)))
+        {name: float(width) for name, width in config.mass["widths"].items()}, config.mass["prior"]["density"]
     return config
 
 

@@ -57,7 +57,16 @@ def _training(card: dict[str, Any]) -> list[str]:
     return [
         f"- {card['sightlines']} sightlines of {card['clusters']} clusters, M200m {low:.1e} to {high:.1e} Msun",
         f"- {card['steps']} steps of {card['batch']} maps, seed {card['seed']}",
+        *_validated(card.get("validation_clusters")),
     ]
+
+
+def _validated(clusters: int | None) -> list[str]:
+    """How well the widths of masses are known; with few clusters, not very well."""
+    if clusters is None:
+        return []
+    return [f"- widths of masses and maps set by {clusters} validation clusters: those of masses are known to "
+            f"{1 / (2 * clusters**0.5):.0%}"]  # fmt: skip
 
 
 def _scores(folder: Path) -> list[str]:

@@ -1,12 +1,17 @@
 """Samples of the normalised maps of a model, and the correction of their spread, scale by scale.
 
-A sampler starts at sigma_max, where the denoiser gives the posterior mean m of the network. How far samples x lie from
-it may be wrong by a factor, which validation maps t tell for each target and band of wavenumbers,
+At sigma_max the denoiser gives the posterior mean, up to what noise z it can tell from the largest waves of a map.
+To first order two evaluations with opposite noise are free of that,
+
+    m = (D(sigma_max z) + D(-sigma_max z)) / 2,
+
+and the sampler starts at m + sigma_max z. How far samples x lie from m may be wrong by a factor, which validation maps
+t tell for each target and band of wavenumbers,
 
     T(k)^2 = < |t - m|^2_k > / < |x - m|^2_k >,        x -> m + F^-1 T(k) F (x - m),
 
 for each set of inputs that are given: what is right with all of them need not be with one. m, and so a sample, depends
-on its own noise alone.
+on its own noise alone. Models of the published kinds start at sigma_max z, as published.
 """
 
 from __future__ import annotations
@@ -17,12 +22,22 @@ import torch
 from torch import Tensor
 
 from zwicky.device import autocast
-from zwicky.diffusion.sample import SAMPLERS, Noise, Progress
+from zwicky.diffusion.sample import SAMPLERS, Noise, Progress, evaluations
 from zwicky.grid import waves
-from zwicky.model import ModelConfig, Networks
+from zwicky.model import BANDS, KINDS, ModelConfig, Networks
 
-BANDS = (0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 32.5)  # edges of the bands [waves along a side]; the mean is a band of its own
 LARGEST = 3.0  # T lies between this and its inverse
+PRIOR_MODES = 3.0  # T is drawn to 1 as by so many modes; the error of ln T from N modes is 1 / sqrt(2 N), 0.4 of 3
+
+
+def is_centred(config: ModelConfig, sampler: str) -> bool:
+    """Whether samples start at the posterior mean."""
+    return KINDS[config.kind].centred and sampler != "mean"
+
+
+def network_calls(config: ModelConfig, sampler: str, levels: int) -> int:
+    """How often a sample evaluates the network."""
+    return evaluations(sampler, levels) + 2 * is_centred(config, sampler)
 
 
 def sample_maps(
@@ -36,24 +51,32 @@ def sample_maps(
     device: torch.device,
     tick: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Samples (B, C, P, P) on the CPU, as the sampler leaves them, and the means that they started from.
+    """Samples (B, C, P, P) on the CPU, as the sampler leaves them, and the means m that they started from.
+
+    Where there is no such mean, the samples stand for it.
 
     Args:
         condition: (B, K', P, P). scalars: (B, Q), masses included. noise: of these samples.
         tick: called after every evaluation of the network.
     """
     condition, scalars = condition.to(device), scalars.to(device)
-    first: list[Tensor] = []
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         with autocast(device):
-            D = networks.denoiser(x, sigma, condition, scalars)
-        if not first:
-            first.append(D)
-        return D
+            return networks.denoiser(x, sigma, condition, scalars)
 
-    x = SAMPLERS[sampler](denoise, noise() * config.noise.sigma_max, config.noise.steps(levels), noise, tick)
-    return x.float().cpu(), first[0].float().cpu()
+    start = noise() * config.noise.sigma_max
+    mean = None
+    if is_centred(config, sampler):
+        sigma = start.new_full((len(start),), config.noise.sigma_max)
+        mean = torch.zeros_like(start)
+        for side in (start, -start):
+            mean = mean + denoise(side, sigma) / 2
+            if tick is not None:
+                tick()
+        start = mean + start
+    x = SAMPLERS[sampler](denoise, start, config.noise.steps(levels), noise, tick).float()
+    return x.cpu(), (x if mean is None else mean).cpu()
 
 
 def key_of(config: ModelConfig, known: Tensor) -> str:
@@ -64,12 +87,15 @@ def key_of(config: ModelConfig, known: Tensor) -> str:
 def spread_factors(truth: Tensor, samples: Tensor, means: Tensor) -> list[list[float]]:
     """T of each target in each band, (C, len(BANDS) + 1); 1 where samples have no spread.
 
+    Bands of few modes are drawn to 1: ln T is multiplied by N / (N + PRIOR_MODES).
+
     Args:
         truth: (N, C, P, P) normalised. samples, means: (N, S, C, P, P).
     """
     wanted = _band_power(truth[:, None] - means).mean((0, 1))
     found = _band_power(samples - means).mean((0, 1))
-    factor = torch.where(found > 0, wanted / found, 1.0).sqrt()
+    modes = len(truth) * torch.bincount(_band(truth.shape[-2:]).flatten(), minlength=len(BANDS) + 1)
+    factor = torch.where(found > 0, wanted / found, 1.0).sqrt() ** (modes / (modes + PRIOR_MODES))
     return factor.clamp(1 / LARGEST, LARGEST).tolist()
 
 

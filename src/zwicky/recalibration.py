@@ -1,43 +1,65 @@
 """What a training is finished by: the widths of masses and maps, corrected by the validation split.
 
-Nothing else of the networks changes. The corrected widths are numbers in the configuration of the model.
+Nothing else of the networks changes. The corrections are numbers in the configuration of the model, found for each set
+of given inputs on maps that are spread evenly over the clusters. Few clusters say little of a width, which is drawn to
+1 therefore.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from zwicky.dataset.loader import MapLoader
 from zwicky.diffusion.sample import DEFAULT_LEVELS
 from zwicky.model import KINDS, ModelConfig, Networks
 from zwicky.nn.mass import log_density
-from zwicky.posterior import key_of, spread_factors
+from zwicky.posterior import spread_factors
 from zwicky.trainer import Trainer
 
 MASSES, MAPS = 1 << 41, 1 << 42  # steps from here on are the batches that widths of masses, and of maps, are found by
+MASS_MAPS = 256
 MOST_INPUTS = 3  # there are 2^K sets of given inputs
 SAMPLES = 4  # of each map
+PRIOR = 0.4  # standard deviation of ln width before the validation split is seen
 
 
 @torch.no_grad()
 def corrected_masses(trainer: Trainer, loader: MapLoader) -> ModelConfig:
-    """The model with the widths of its masses corrected: the factor that makes the validation maps most likely."""
+    """The model with the widths of its masses corrected: the factors that make the validation maps most likely.
+
+    The mean of ln p over the maps counts as often as there are clusters, sightlines of one not being independent.
+    """
     model = trainer.model
-    if not model.mass:
+    if not model.mass or len(model.inputs) > MOST_INPUTS:
         return model
-    networks = _finished(trainer)
-    drawn = [trainer.draw(loader, 64, trainer.config.seed, MASSES + i)[0] for i in range(4)]
-    parts = [networks.mass(b.condition.to(trainer.device), trainer.told(b).to(trainer.device)) for b in drawn]  # type: ignore[misc]
-    ln_w, m, L = (torch.cat([part[i].cpu() for part in parts]) for i in range(3))
-    u = torch.cat([model.standard_mass(b.ln_mass) for b in drawn])
+    networks, found = _finished(trainer), {}
+    clusters = len(set(loader.maps.cluster[loader.rows].tolist()))
+    batch = loader.whole().even(MASS_MAPS, trainer.config.seed, MASSES)
+    u, told = model.standard_mass(batch.ln_mass), trainer.told(batch)
+    for name, condition in _given(model, batch.condition):
+        parts = [networks.mass(c.to(trainer.device), t.to(trainer.device))  # type: ignore[misc]
+                 for c, t in zip(condition.split(64), told.split(64), strict=True)]  # fmt: skip
+        ln_w, m, L = (torch.cat([part[i].cpu() for part in parts]) for i in range(3))
+        found[name] = likeliest_width(u, ln_w, m, L, clusters)
+    return replace(model, mass={**model.mass, "widths": found})
+
+
+def likeliest_width(u: Tensor, ln_w: Tensor, m: Tensor, L: Tensor, clusters: int) -> float:
+    """The factor of the widths of mixtures, about their means, by which masses u (B, C) of some clusters are likeliest.
+
+    Args:
+        ln_w (B, K), m (B, K, C), L (B, K, C, C): the mixtures, see `nn.mass`.
+    """
     mean = (ln_w.exp()[..., None] * m).sum(1, keepdim=True)
-    widths = np.geomspace(0.5, 3, 61)
+    widths = np.geomspace(0.25, 4, 81)
     likely = [float(log_density(u, ln_w, mean + w * (m - mean), w * L).mean()) for w in widths]
-    return replace(model, mass={**model.mass, "width": float(widths[int(np.argmax(likely))])})
+    return float(widths[np.argmax(clusters * np.array(likely) - (np.log(widths) / PRIOR) ** 2 / 2)])
 
 
 @torch.no_grad()
@@ -51,14 +73,20 @@ def corrected_spread(trainer: Trainer, loader: MapLoader, model: ModelConfig) ->
     if not c.spread_maps or model.kind != "score" or k > MOST_INPUTS:
         return replace(model, spread={})
     networks, levels = _finished(trainer), DEFAULT_LEVELS[KINDS[model.kind].sampler]
-    batch, _, _ = trainer.draw(loader.whole(), c.spread_maps, c.seed, MAPS)
+    batch = loader.whole().even(c.spread_maps, c.seed, MAPS)
     found = {}
-    for given in product((False, True), repeat=k):
-        planes = torch.tensor(given).repeat(batch.condition.shape[1] // k)[:, None, None]
-        part = replace(batch, condition=batch.condition * planes)
-        name = key_of(model, part.condition[0, k : 2 * k])
+    for name, condition in _given(model, batch.condition):
+        part = replace(batch, condition=condition)
         found[name] = spread_factors(batch.x, *trainer.samples(networks, part, SAMPLES, levels))
     return replace(model, spread=found)
+
+
+def _given(model: ModelConfig, condition: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The name of each set of given inputs, and a condition with these alone."""
+    k = len(model.inputs)
+    for given in product((False, True), repeat=k):
+        planes = torch.tensor(given).repeat(condition.shape[1] // k)[:, None, None]
+        yield ",".join(name for name, there in zip(model.inputs, given, strict=True) if there), condition * planes
 
 
 def _finished(trainer: Trainer) -> Networks:

@@ -29,6 +29,7 @@ from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.evaluate.run import EvaluateConfig, evaluate
 from zwicky.halos import find_halos, write_halos
 from zwicky.io import UserError, atomic_path, require_file, require_writable
+from zwicky.observe.sightlines import even_order
 from zwicky.physics import PhysicsWeights
 from zwicky.plant import planted, smallest_side
 from zwicky.reconstruct import add_reference
@@ -38,7 +39,6 @@ from zwicky.simulate.state import Particles, Species
 from zwicky.snapshots import read_snapshot
 from zwicky.train import TrainConfig, train
 
-GOLDEN = (5**0.5 - 1) / 2
 HALOS = "halos.hdf5"
 T = TypeVar("T")
 Progress = Callable[[str, int, int, str], None]
@@ -69,11 +69,10 @@ class ClustersConfig:
     def settings(self, cosmology: Cosmology) -> list[dict[str, Any]]:
         """n, box, cluster and seed of every simulation; the masses are the middles of equal shares of the range.
 
-        They come in an order of which every first part is even in log mass too: that of the golden ratio's multiples.
+        They come in an order of which every first part is even in log mass too.
         """
         found = []
-        order = np.argsort(np.arange(1, self.number + 1) * GOLDEN % 1).argsort()
-        for i, share in enumerate(order):
+        for i, share in enumerate(even_order(self.number)):
             mass = self.lowest * (self.highest / self.lowest) ** ((share + 0.5) / self.number)
             n = smallest_side(cosmology, mass, self.spacing)
             found.append({"n": n, "box": n * self.spacing, "cluster": mass, "seed": self.seed + i})

@@ -21,7 +21,7 @@ from zwicky.cosmology import Cosmology
 from zwicky.dataset.loader import conditioned
 from zwicky.dataset.store import open_maps
 from zwicky.device import choose_device, cpu_threads
-from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, evaluations, seeded_noise
+from zwicky.diffusion.sample import DEFAULT_LEVELS, SAMPLERS, seeded_noise
 from zwicky.images import (
     Image,
     pixel_angle,
@@ -39,7 +39,7 @@ from zwicky.model import KINDS, ModelConfig, Networks, find_model, model_id, rea
 from zwicky.nn.mass import draw as draw_mixture
 from zwicky.nn.mass import mixture_mean
 from zwicky.outliers import FEWEST, Reference, read_reference
-from zwicky.posterior import key_of, respread, sample_maps
+from zwicky.posterior import key_of, network_calls, respread, sample_maps
 from zwicky.prior import weights
 from zwicky.products import Outlier, Posterior
 
@@ -152,20 +152,30 @@ class Model:
             if prior != "training":
                 raise ValueError(f"the prior {prior!r} needs a model that predicts masses apart; this one does not.")
             return None
-        mixture = [part[0].cpu() for part in head(condition.to(self.device), told.to(self.device))]
+        ln_w, m, L = (part[0].cpu() for part in head(condition.to(self.device), told.to(self.device)))
+        mass, k = self.config.mass, len(self.config.inputs)
+        width = mass["widths"].get(key_of(self.config, condition[0, k : 2 * k]), 1.0)
         if sampler == "mean":
             if prior != "training":
                 raise ValueError(f"the mean of one evaluation is that of the training; {prior!r} needs samples.")
-            return mixture_mean(*mixture[:2])[None]
-        (ln_w, m, L), mass, count = mixture, self.config.mass, 1 if prior == "training" else CANDIDATES
+            return self._mean_mass(ln_w, m, L, width)
+        count = 1 if prior == "training" else CANDIDATES
         rngs = [np.random.default_rng([seed, i, 1]) for i in range(n)]
         normals = [torch.from_numpy(rng.standard_normal((count, m.shape[1]))).float() for rng in rngs]
         uniforms = [torch.from_numpy(rng.random(count)) for rng in rngs]
         pairs = zip(normals, uniforms, strict=True)
-        u = torch.stack([draw_mixture(ln_w, m, L, mass["width"], *pair) for pair in pairs])  # (n, count, C)
+        u = torch.stack([draw_mixture(ln_w, m, L, width, *pair) for pair in pairs])  # (n, count, C)
         ln_map = torch.logsumexp(self.config.ln_mass(u), 2).numpy()
         w = weights(prior, ln_map, mass["prior"], Cosmology(**self.config.cosmology), redshift)
         return u[range(n), [rng.choice(count, p=of / of.sum()) for rng, of in zip(rngs, w, strict=True)]]
+
+    def _mean_mass(self, ln_w: torch.Tensor, m: torch.Tensor, L: torch.Tensor, width: float) -> torch.Tensor:
+        """Standardised ln of the mean M of a mixture of one map, (1, C)."""
+        centre = mixture_mean(ln_w, m)
+        means = self.config.ln_mass(centre + width * (m - centre))
+        roots = torch.tensor(self.config.mass["root"], dtype=torch.float64) @ (width * L.double())  # of ln M, (K, C, C)
+        ln_mean = torch.logsumexp(ln_w.double()[:, None] + means + (roots**2).sum(2) / 2, 0)
+        return self.config.standard_mass(ln_mean[None])
 
     def _normalised(
         self,
@@ -215,7 +225,7 @@ class Model:
         """Normalised samples (n, C, P, P) on the CPU, their spread corrected by `factors`."""
         c = self.config
         shape = (len(c.targets), c.pixels, c.pixels)
-        per_batch = evaluations(sampler, steps)
+        per_batch = network_calls(c, sampler, steps)
         batches = [range(i, min(i + BATCH, n)) for i in range(0, n, BATCH)]
         done = 0
 

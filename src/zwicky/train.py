@@ -3,6 +3,7 @@
 Adam on the denoising loss with a warm-up and a cosine decay; the exponential moving average of the weights is what is
 kept. The data and the noise of a step depend on (seed, step) alone and the optimiser is part of the checkpoint, so that
 a resumed run equals the uninterrupted one to the bit on the same machine; the checkpoint keeps the number of threads.
+Directions are lost to the symmetries of the square that maps are turned by, so that channels must be scalars.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,8 +75,9 @@ def train(
     if (folder / "config.json").exists():
         shutil.rmtree(folder.with_name(folder.name + ".training"), ignore_errors=True)
         return _require_same(folder, identity)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"cannot write the model: {folder} is a file.")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        what = "holds other files" if folder.is_dir() else "is a file"
+        raise UserError(f"cannot write the model: {folder} {what}; choose another folder.")
     telescopes = _instruments(map_set, config)
     model = _model_config(map_set, config, telescopes) if start is None else _continued(map_set, config, start)
     weights = None if start is None else read_weights(find_model(start))
@@ -224,22 +226,38 @@ def _scales(maps: MapSet, c: TrainConfig, mass: dict[str, Any]) -> dict[str, Log
 
         return read
 
+    def fitted(name: str, ln_mean: float | None = None, signed: bool = False) -> LogScale:
+        try:
+            return fit_rows(reader(name, ln_mean), rows, scaling, signed)
+        except ValueError as error:
+            raise UserError(f"{name} of {maps.path}: {error}") from error
+
     means = mass.get("mean", [None] * len(c.targets))
-    scales = {name: fit_rows(reader(name, means[i]), rows, scaling) for i, name in enumerate(c.targets)}
-    return scales | {name: fit_rows(reader(name), rows, scaling, c.noisy) for name in c.inputs}
+    scales = {name: fitted(name, means[i]) for i, name in enumerate(c.targets)}
+    return scales | {name: fitted(name, signed=c.noisy) for name in c.inputs}
 
 
 def _mass(maps: MapSet, c: TrainConfig, planes: int, told: int) -> dict[str, Any]:
     """What a model needs to predict masses apart."""
-    rows = maps.rows("train")
-    ln_mass = np.array([np.concatenate([np.log(aperture_mass(maps.read(name, part), maps.pixel_kpc))
-                                        for part in chunks(rows)]) for name in c.targets])  # fmt: skip
+    ln_mass = _ln_masses(maps, c.targets)
     root = np.linalg.cholesky(np.atleast_2d(np.cov(ln_mass, ddof=0)) + LEAST_SPREAD**2 * np.eye(len(ln_mass)))
     network = dict(in_channels=planes, targets=len(c.targets), scalar_features=told, patch=c.patch)
     return {
-        "network": network, "mean": ln_mass.mean(1).tolist(), "root": root.tolist(), "width": 1.0,
-        "prior": learnt(np.logaddexp.reduce(ln_mass), np.log(maps.halo["m200m"][rows])),
+        "network": network, "mean": ln_mass.mean(1).tolist(), "root": root.tolist(), "widths": {},
+        "prior": _learnt(maps, ln_mass),
     }  # fmt: skip
+
+
+def _ln_masses(maps: MapSet, targets: Sequence[str]) -> NDArray[np.float64]:
+    """ln of the masses in the training maps [Msun], (C, N)."""
+    parts = list(chunks(maps.rows("train")))
+    return np.array([np.concatenate([np.log(aperture_mass(maps.read(name, part), maps.pixel_kpc)) for part in parts])
+                     for name in targets])  # fmt: skip
+
+
+def _learnt(maps: MapSet, ln_mass: NDArray[np.float64]) -> dict[str, Any]:
+    """The distribution of masses of the training split."""
+    return learnt(np.logaddexp.reduce(ln_mass), np.log(maps.halo["m200m"][maps.rows("train")]))
 
 
 def _instruments(maps: MapSet, c: TrainConfig) -> dict[str, tuple[str, ...]]:
@@ -277,8 +295,13 @@ def _continued(maps: MapSet, c: TrainConfig, start: str | Path) -> ModelConfig:
         raise UserError(f"{maps.path} lacks {', '.join(sorted(missing))}, which the model {start} needs.")
     if maps.pixels != model.pixels or abs(maps.pixel_kpc / model.pixel_kpc - 1) > 1e-6:
         raise UserError(f"the maps of {maps.path} have other pixels than those of the model {start}.")
-    card = _card(maps, c) | {"started_from": model.training}
-    return replace(model, cosmology=maps.cosmology.as_dict(), training=card)
+    if c.noisy and not model.noisy:
+        raise UserError(f"the model {start} is not told of noise: leave out instruments and degrade.")
+    mass = model.mass and {**model.mass, "widths": {}, "prior": _learnt(maps, _ln_masses(maps, model.targets))}
+    return replace(
+        model, cosmology=maps.cosmology.as_dict(), training=_card(maps, c) | {"started_from": model.training},
+        mass=mass, ranges=model.ranges | {"redshift": (maps.redshift, maps.redshift)},
+    )  # fmt: skip
 
 
 def _card(maps: MapSet, c: TrainConfig) -> dict[str, Any]:
@@ -287,6 +310,7 @@ def _card(maps: MapSet, c: TrainConfig) -> dict[str, Any]:
     mass = maps.halo["m200m"][rows]
     return {
         "sightlines": len(rows), "clusters": len(set(maps.cluster[rows].tolist())),
+        "validation_clusters": len(set(maps.cluster[maps.rows("validation")].tolist())),
         "m200m_range": [float(mass.min()), float(mass.max())], "steps": c.steps, "batch": c.batch, "seed": c.seed,
         "maps": maps.config,
     }

@@ -1,7 +1,8 @@
 """The state of a training between two steps: networks, their average, the optimiser.
 
 Several processes (torchrun) share a step: each takes its part of the same batch, with the same noise as one process
-would draw, and Lightning Fabric averages the gradients. So a training by two processes is that of one, to rounding.
+would draw, and Lightning Fabric averages the gradients. So a training by two processes is that of one, to rounding and
+but for dropout; the first process keeps the time for all.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -22,7 +24,7 @@ from zwicky.device import THREADS, autocast
 from zwicky.diffusion.denoise import weighted_error
 from zwicky.diffusion.noise import add_noise
 from zwicky.diffusion.sample import seeded_noise
-from zwicky.io import UserError, atomic_path
+from zwicky.io import DAMAGE, UserError, atomic_path
 from zwicky.model import KINDS, ModelConfig, Networks
 from zwicky.nn.ema import EMA
 from zwicky.nn.mass import log_density
@@ -132,6 +134,9 @@ class Trainer:
             budget: seconds that the training may take, by which the learning rate falls; 0 for as many as it needs.
         """
         c, began = self.config, time.monotonic()
+        if c.dropout:
+            entropy = np.random.SeedSequence([c.seed, self.step, self.fabric.global_rank])
+            torch.manual_seed(int(entropy.generate_state(1)[0]))
         for group in self.optimizer.param_groups:
             group["lr"] = c.rate(self.step, max(self.elapsed / budget, self.step / c.steps) if budget else None)
         self.optimizer.zero_grad(set_to_none=True)
@@ -147,7 +152,7 @@ class Trainer:
         self.optimizer.step()
         self.ema.update(self.networks)
         self.step += 1
-        self.elapsed += time.monotonic() - began
+        self.elapsed = self.fabric.broadcast(self.elapsed + time.monotonic() - began)
 
     def _parts(self, size: int, count: int) -> list[slice]:
         """The parts of a batch that this process works through, one after the other."""
@@ -159,7 +164,7 @@ class Trainer:
     def draw(self, loader: MapLoader, size: int, seed: int, step: int) -> tuple[Batch, Tensor, Tensor]:
         """The batch of a step with its noise levels and noise."""
         batch, rng = loader.batch(size, seed, step)
-        sigma = self.config.schedule.training_sigmas(size, rng)
+        sigma = self.model.noise.training_sigmas(size, rng)
         return batch, sigma, torch.randn(batch.x.shape, generator=rng)
 
     def told(self, batch: Batch) -> Tensor:
@@ -201,7 +206,7 @@ class Trainer:
         batch, _, _ = self.draw(loader, CRPS_MAPS, self.config.seed, VALIDATION)
         x, _ = self.samples(networks, batch, CRPS_SAMPLES, CRPS_LEVELS)
         spread = (x[:, :, None] - x[:, None]).abs().mean((0, 3, 4, 5)).sum() / (CRPS_SAMPLES * (CRPS_SAMPLES - 1))
-        crps = float((x - batch.x[:, None]).abs().mean() - spread / 2)
+        crps = self.fabric.broadcast(float((x - batch.x[:, None]).abs().mean() - spread / 2))
         self.waited += 1
         if crps < self.crps:
             self.crps, self.waited = crps, 0
@@ -248,12 +253,19 @@ class Trainer:
         """
         try:
             with safe_open(path, "pt") as f:
-                metadata = f.metadata()
+                metadata = f.metadata() or {}
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path} is damaged; move it away to start again.") from error
-        if metadata["config"] != self.identity:
+        if metadata.get("config") != self.identity:
             raise UserError(f"{path} belongs to a training with other settings or maps; choose another folder.")
+        try:
+            self._take(metadata, tensors)
+        except DAMAGE as error:
+            raise UserError(f"{path} is damaged; move it away to start again.") from error
+
+    def _take(self, metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> None:
+        """The state of a checkpoint."""
         self.step, self.threads, self.waited = (int(metadata[name]) for name in ("step", "threads", "waited"))
         self.elapsed, self.crps = float(metadata["elapsed"]), float(metadata["crps"])
         self.networks.load_state_dict(_part(tensors, "net."))

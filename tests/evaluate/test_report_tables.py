@@ -41,12 +41,13 @@ def comparison(ideal, ours, other, third):
 @pytest.mark.parametrize(
     ("ideal", "values", "best"),
     [
-        ("low", (0.3, 0.2, 0.4), {"other"}), ("high", (0.3, 0.2, 0.4), {"third"}), (0.0, (-0.1, -0.3, 0.2), {"ours"}),
-        (0.683, (0.6, 0.7, 0.8), {"other"}), ("low", (0.2, None, 0.2), {"ours", "third"}),
-        ("low", (0.2, None, None), set()),
+        ("low", (0.3, 0.2, 0.1), {"other"}), ("high", (0.3, 0.2, 0.4), {"ours"}), (0.0, (-0.1, -0.3, 0.0), {"ours"}),
+        (0.683, (0.6, 0.7, 0.683), {"other"}), ("low", (0.2, 0.2, 0.1), {"ours", "other"}),
+        ("low", (0.2, None, 0.1), set()), (None, (0.6, 0.7, 0.8), set()),
     ],
 )  # fmt: skip
 def test_the_best_is_nearest_to_the_ideal(ideal, values, best):
+    """Of those that were judged on all maps, which the third was not."""
     header, rows = tables.comparison_rows(comparison(ideal, *values))
     assert {name for name, cell in zip(header[2:], rows[1][2:], strict=True) if isinstance(cell, Strong)} == best
 

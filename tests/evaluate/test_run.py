@@ -52,6 +52,12 @@ def test_rows_spread_evenly_over_the_clusters(maps, count, each):
     assert len(set(rows)) == len(rows)
 
 
+def test_fewer_rows_than_clusters_are_of_all_masses(maps):
+    """Of clusters 0, 3, 6 and 7, in order of mass: not the first ones of the file."""
+    assert maps.cluster[maps.few("train", 2)].tolist() == [0, 6]
+    assert maps.cluster[maps.few("train", 3)].tolist() == [0, 6, 7]
+
+
 def test_a_split_without_rows_is_refused(maps):
     empty = replace(maps, split=np.zeros_like(maps.split))
     with pytest.raises(UserError, match="has no test rows"):

@@ -61,6 +61,7 @@ def train(
 
     Example: zwicky train run1/maps.h5 --out run1/model
     """
+    from zwicky.device import is_first_process
     from zwicky.physics import PhysicsWeights
     from zwicky.recipe import build
     from zwicky.reconstruct import add_reference
@@ -88,7 +89,8 @@ def train(
             maps, out_folder, config, device, lambda done, total, s: tell("train", done, total, remark(s)),
             start=start, time_budget=60 * time_budget, tensorboard=tensorboard,
         )
-        add_reference(out_folder, maps, device, lambda done, total: tell("outliers", done, total, ""))
+        if is_first_process():
+            add_reference(out_folder, maps, device, lambda done, total: tell("outliers", done, total, ""))
     out.print(f"{out_folder}", highlight=False)
 
 

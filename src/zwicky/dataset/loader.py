@@ -73,7 +73,7 @@ class MapLoader:
     """Batches of one split of a set."""
 
     def __init__(self, maps: MapSet, split: str, view: View) -> None:
-        self.maps, self.view, self.rows = maps, view, maps.rows(split)
+        self.maps, self.split, self.view, self.rows = maps, split, view, maps.rows(split)
         self.beam_widths = beam_widths(maps, view.instruments)
         bytes_of_row = 4 * maps.pixels**2 * (len(view.targets) + len(view.inputs))
         held = len(self.rows) * bytes_of_row <= MEMORY
@@ -90,10 +90,21 @@ class MapLoader:
 
     def batch(self, size: int, seed: int, step: int) -> tuple[Batch, torch.Generator]:
         """The batch of a step, and the generator that goes on with the randomness of this step."""
+        rng = self._random(seed, step)
+        return self._made(torch.randint(len(self.rows), (size,), generator=rng).numpy(), rng), rng
+
+    def even(self, size: int, seed: int, step: int) -> Batch:
+        """At most `size` maps, spread evenly over the clusters of the split."""
+        chosen = np.searchsorted(self.rows, self.maps.few(self.split, size))
+        return self._made(chosen, self._random(seed, step))
+
+    def _random(self, seed: int, step: int) -> torch.Generator:
         state = np.random.SeedSequence([seed, step]).generate_state(1)[0]  # torch keeps 32 bits of a seed
-        rng = torch.Generator().manual_seed(int(state))
-        chosen = torch.randint(len(self.rows), (size,), generator=rng).numpy()
-        symmetry = torch.randint(8, (size,), generator=rng).tolist()
+        return torch.Generator().manual_seed(int(state))
+
+    def _made(self, chosen: NDArray[np.int64], rng: torch.Generator) -> Batch:
+        """The batch of some rows of the split, numbered within it."""
+        symmetry = torch.randint(8, (len(chosen),), generator=rng).tolist()
         x, ln_mass = self.targets(chosen)
         images, noise, mask, beams = self._seen(chosen, rng)
         both = torch.cat([x, images, noise, mask], 1)
@@ -102,7 +113,7 @@ class MapLoader:
         x, images, noise, mask = both.split([c, k, k, k], 1)
         mask = mask * self._masks(images, rng)
         levels = self._levels(noise) if self.view.noisy else None
-        return Batch(x, conditioned(self._scaled(images, noise), mask, levels), beams, ln_mass), rng
+        return Batch(x, conditioned(self._scaled(images, noise), mask, levels), beams, ln_mass)
 
     def targets(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Normalised targets (B, C, Y, X) and ln M (B, C) of some of the rows of the split, numbered within it."""

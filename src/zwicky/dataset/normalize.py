@@ -92,17 +92,20 @@ def fit_rows(
         signed: whether images of the channel may be negative.
 
     Raises:
-        ValueError: there is nothing to scale.
+        ValueError: there is nothing to scale, or negative values where there may be none.
     """
     sample = read(rows[:: max(1, -(-len(rows) // SAMPLE))])
     positive = sample[sample > 0]
     if len(positive) == 0:
         raise ValueError("a channel without a positive pixel cannot be normalised.")
     floor = float(np.percentile(positive, FLOOR_PERCENTILE))
+    least, most = _extremes(read, rows)
+    if least < 0 and not signed:
+        raise ValueError("a channel with negative values cannot be normalised without noise.")
     raw = LogScale(floor, 0.0, 1.0, signed=signed)
     w = raw.forward(np.maximum(sample, 0))
     scale = LogScale(floor, float(w.mean(dtype=np.float64)), float(w.std(dtype=np.float64)), signed=signed)
-    low, high = scale.forward(np.array(_extremes(read, rows)))
+    low, high = scale.forward(np.array([least, most]))
     if scaling == "unit":
         return LogScale(floor, scale.mean + scale.std * low, scale.std * (high - low), 0.0, 1.0, signed)
     return replace(scale, low=float(low), high=float(high))

@@ -28,7 +28,7 @@ from zwicky.io import UserError, require_file
 from zwicky.observe.channels import channel
 from zwicky.observe.instrument import Counter, Exposure, Instrument
 from zwicky.observe.scene import Scene
-from zwicky.observe.sightlines import SPLITS
+from zwicky.observe.sightlines import SPLITS, even_order
 
 CHUNK = 64  # maps read at a time
 
@@ -56,6 +56,7 @@ class MapSet:
         halo: columns of halo properties, (S,) each. cluster, split: (S,) integers.
         config: the settings of the set. instruments: what is known of their images (the fields of `Exposure`).
         shown: channel -> instrument whose images are read in its place, see `through`.
+        simulation: (S,) integers; all 0 in sets that do not tell.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class MapSet:
     config: dict[str, Any]
     instruments: dict[str, tuple[str, ...]]
     shown: dict[str, str] = field(default_factory=dict)
+    simulation: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.cluster)
@@ -106,10 +108,18 @@ class MapSet:
         return np.flatnonzero(self.split == SPLITS.index(split))
 
     def few(self, split: str, count: int) -> NDArray[np.int64]:
-        """At most `count` rows of a split: one sightline of every cluster first, then a second of each, and so on."""
+        """At most `count` rows of a split: one sightline of every cluster first, then a second of each, and so on.
+
+        Where there are more clusters than rows, those that are taken are spread evenly over the order of masses.
+        """
         rows = self.rows(split)
-        turn = np.array([np.sum(self.cluster[rows[:i]] == self.cluster[r]) for i, r in enumerate(rows)])
-        return np.sort(rows[np.argsort(turn, kind="stable")][:count])
+        _, first, which = np.unique(self.cluster[rows], return_index=True, return_inverse=True)
+        rank = self.halo["m200m"][rows[first]].argsort().argsort()
+        order = even_order(len(first)).argsort()[rank][which]
+        turn = np.zeros(len(rows), np.int64)
+        for k in range(len(first)):
+            turn[which == k] = np.arange((which == k).sum())
+        return np.sort(rows[np.lexsort((order, turn))][:count])
 
     def read(self, channel: str, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float32]:
         """Maps (R, Y, X) of a channel, in its unit.
@@ -272,6 +282,7 @@ def open_maps(path: str | Path) -> MapSet:
                 {name: data[()] for name, data in f["halo"].items()},
                 f["cluster"][()], f["split"][()], json.loads(f.attrs["config"]),
                 {name: tuple(group) for name, group in f.get("observed", {}).items()},
+                simulation=f["simulation"][()] if "simulation" in f else np.zeros_like(f["cluster"][()]),
             )
     except (OSError, KeyError, StopIteration, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a complete set of maps.") from error

@@ -83,16 +83,19 @@ def summarise(
     rng: np.random.Generator,
     n_bootstrap: int = N_BOOTSTRAP,
     halo: Mapping[str, ArrayLike] | None = None,
+    groups: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """All measures of the rows of one channel; arguments and result as of `evaluate_channel`.
 
     Args:
+        groups: (N,) what is resampled whole, such as simulations; clusters if None.
         halo: name -> property of each map (N,), such as fgas200m or a signal-to-noise ratio; errors of masses are given
             in terciles of each, of m200m, and of the disturbance that `map_row` finds. NaN belongs to none.
     """
     usable = [i for i, row in enumerate(rows) if not (row["bad_truth"] or row["bad_samples"])]
     good = [rows[i] for i in usable]
     mass, ids = np.asarray(m200m, dtype=float)[usable], np.asarray(cluster_ids)[usable]
+    together = ids if groups is None else np.asarray(groups)[usable]
     members = {name: np.flatnonzero((mass >= low) & (mass < high)) for name, (low, high) in MASS_BINS.items()}
     properties = {name: np.asarray(x, dtype=float)[usable] for name, x in (halo or {}).items()}
     properties |= {"m200m": mass, "disturbance": np.array([float(row["disturbance"]) for row in good])}
@@ -105,7 +108,7 @@ def summarise(
         "bins": {
             name: _bin_metrics(
                 [good[i] for i in m], {key: x[m] for key, x in properties.items()}, n_samples, grid.k,
-                Bootstrap(ids[m], n_bootstrap, rng),
+                Bootstrap(ids[m], n_bootstrap, rng, together[m]),
             ) for name, m in members.items()
         },
         "warnings": find_warnings(rows, n_samples),

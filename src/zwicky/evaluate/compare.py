@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from zwicky.evaluate import metrics
 from zwicky.evaluate.battery import N_BOOTSTRAP, jsonable
+from zwicky.evaluate.calibration import coverage_target
 from zwicky.evaluate.rows import APERTURES, Row
 from zwicky.evaluate.statistics import mass_errors, median_and_width
 from zwicky.products import ratio
@@ -28,7 +29,8 @@ class Statistic:
     """One number to compare models by.
 
     Args:
-        label: for tables. ideal: what a perfect calibrated posterior has; "low" or "high" where less or more is better.
+        label: for tables. ideal: what a perfect calibrated posterior has; "low" or "high" where less or more is better;
+            "coverage" for that of one sigma of as many samples.
         of_row: the numbers of a row that it is made of, (q,). of_rows: the statistic of (N, q).
     """
 
@@ -91,9 +93,9 @@ STATISTICS: dict[str, Statistic] = {
     "r_mean_small": Statistic("r of the mean, k >= 2", "high", _scale(_r_mean, False), _mean),
     "b_sample_large": Statistic("b of samples, k < 2", 1.0, _scale(_b_sample, True), _mean),
     "b_sample_small": Statistic("b of samples, k >= 2", 1.0, _scale(_b_sample, False), _mean),
-    "coverage_pixels": Statistic("coverage of pixels", 0.683, lambda row, k: np.atleast_1d(row["covered"]), _mean),
+    "coverage_pixels": Statistic("coverage of pixels", "coverage", lambda row, k: np.atleast_1d(row["covered"]), _mean),
     "coverage_mass": Statistic(
-        "coverage of the mass", 0.683, lambda row, k: mass_errors(row)[1][MAP : MAP + 1], _mean,
+        "coverage of the mass", "coverage", lambda row, k: mass_errors(row)[1][MAP : MAP + 1], _mean,
     ),
 }  # fmt: skip
 CALIBRATION = ("b_sample_large", "b_sample_small", "coverage_pixels", "coverage_mass")  # need a posterior
@@ -101,7 +103,7 @@ CALIBRATION = ("b_sample_large", "b_sample_small", "coverage_pixels", "coverage_
 
 def compare(
     rows: Mapping[str, Mapping[int, Row]],
-    clusters: Mapping[int, int],
+    groups: Mapping[int, int],
     k: Array,
     rng: np.random.Generator,
     n_bootstrap: int = N_BOOTSTRAP,
@@ -109,7 +111,8 @@ def compare(
     """The comparison of models in one channel, ready for JSON (what is undefined is None).
 
     Args:
-        rows: model -> {sightline: its row}; the first model is the reference. clusters: sightline -> cluster.
+        rows: model -> {sightline: its row}; the first model is the reference. groups: sightline -> what is
+            resampled whole, such as its cluster.
         k: (K,) wavenumbers of the bins [h / Mpc]. rng: for the bootstrap.
 
     Returns:
@@ -123,10 +126,13 @@ def compare(
     differences: dict[str, Any] = {}
     for name in names:
         shared = [i for i in usable[name] if i in set(usable[names[0]])]
-        models[name] = _statistics([rows[name]], usable[name], clusters, k, rng, n_bootstrap)
+        models[name] = _statistics([rows[name]], usable[name], groups, k, rng, n_bootstrap)
         if name != names[0]:
-            differences[name] = _statistics([rows[name], reference], shared, clusters, k, rng, n_bootstrap)
-    statistics = {key: {"label": s.label, "ideal": s.ideal} for key, s in STATISTICS.items()}
+            differences[name] = _statistics([rows[name], reference], shared, groups, k, rng, n_bootstrap)
+    counts = {len(row["profile_samples"]) for found in rows.values() for row in found.values() if "mass" in row}
+    covered = round(coverage_target(max(counts)), 3) if max(counts, default=1) > 1 else np.nan
+    ideals = {key: covered if s.ideal == "coverage" else s.ideal for key, s in STATISTICS.items()}
+    statistics = {key: {"label": s.label, "ideal": ideals[key]} for key, s in STATISTICS.items()}
     return jsonable(
         {"reference": names[0], "statistics": statistics, "models": models, "differences": differences}
     )
@@ -135,14 +141,14 @@ def compare(
 def _statistics(
     of_models: list[Mapping[int, Row]],
     sightlines: list[int],
-    clusters: Mapping[int, int],
+    groups: Mapping[int, int],
     k: Array,
     rng: np.random.Generator,
     n: int,
 ) -> dict[str, Any]:
     """Each statistic of one model, or of the first of two minus the second, on these sightlines."""
     found: dict[str, Any] = {}
-    ids = np.array([clusters[i] for i in sightlines])
+    ids = np.array([groups[i] for i in sightlines])
     single = any(len(model[i]["profile_samples"]) < 2 for model in of_models for i in sightlines[:1])
     for key, s in STATISTICS.items():
         if not sightlines or (single and key in CALIBRATION):

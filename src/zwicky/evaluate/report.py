@@ -93,8 +93,9 @@ def _report_page(
 ) -> str:
     first = [
         html.heading("The numbers to look at first"),
-        html.paragraph("All masses together. Errors come from resampling clusters; in brackets, where a number is a "
-                       "median, how far above and below it the 84th and 16th percentile of single maps are."),
+        html.paragraph("All masses together. Errors come from resampling clusters, or simulations where there are five "
+                       "or more; in brackets, where a number is a median, how far above and below it the 84th and "
+                       "16th percentile of single maps are."),
         html.table(*headline_rows(channels)),
         html.heading("Table 1"),
         html.paragraph(_about_table1(channels)),
@@ -132,7 +133,8 @@ def _about_table1(channels: Mapping[str, dict[str, Any]]) -> str:
     nyquist = next((f"{r['scales']['k_nyquist']:.1f}" for r in channels.values()), "-")
     return (
         f"b and r averaged over bins of k, each bin once: large scales k < {metrics.K_SPLIT:g}, small scales "
-        f"{metrics.K_SPLIT:g} <= k <= {nyquist} h/Mpc (Nyquist); per map, then averaged; errors resample clusters. "
+        f"{metrics.K_SPLIT:g} <= k <= {nyquist} h/Mpc (Nyquist); per map, then averaged; errors resample clusters, or "
+        "whole simulations. "
         "If calibrated, b of samples is 1 and b - r of the mean is 0 (b - r: pooled, noise of the mean removed)."
     )
 
@@ -140,9 +142,10 @@ def _about_table1(channels: Mapping[str, dict[str, Any]]) -> str:
 # Several models -----------------------------------------------------------------------------------------------------
 
 ABOUT_COMPARISON = (
-    "All models on the same sightlines. In brackets: difference from {reference}, paired by sightline, with the "
-    "error of resampling clusters. The model nearest to the ideal is in bold, whether or not the difference is "
-    "significant."
+    "All models on the same sightlines, or on some of them, as their number says. In brackets: difference from "
+    "{reference}, paired by sightline, with the error of resampling clusters, or simulations where there are five or "
+    "more. The model nearest to the ideal is in bold, of those judged on all sightlines, whether or not the difference "
+    "is significant."
 )
 FOREST = Plate(
     lambda material: {}, "Differences from the reference.",

@@ -30,6 +30,7 @@ from zwicky.observe.sightlines import SPLITS
 from zwicky.prior import PRIORS
 from zwicky.version import __version__
 
+FEWEST_SIMULATIONS = 5  # whose differences tell an error
 GAS = ("fgas200m", "fgas500c")  # gas fractions of halos, over which errors are shown
 
 
@@ -235,6 +236,7 @@ def _write_report(task: Task, maps: MapSet, config: EvaluateConfig) -> None:
         channels[name] = summarise(
             reduced, _grid(maps), maps.halo["m200m"][rows], maps.cluster[rows], samples,
             np.random.default_rng(config.seed), halo={n: maps.halo[n][rows] for n in GAS if n in maps.halo},
+            groups=_groups(maps, rows),
         )  # fmt: skip
         arrays[name] = figure_arrays(reduced)
     meta = {"model": task.contestant.name, "request": task.request, "rows": rows}
@@ -245,15 +247,25 @@ def _write_report(task: Task, maps: MapSet, config: EvaluateConfig) -> None:
 
 def _write_comparison(tasks: Sequence[Task], maps: MapSet, folder: Path, config: EvaluateConfig) -> None:
     """comparison.json: every channel that two of them predict, against the first that does."""
-    clusters = {int(row): int(maps.cluster[row]) for task in tasks for row in task.rows}
+    judged = np.unique(np.concatenate([task.rows for task in tasks]))
+    groups = dict(zip(judged.tolist(), _groups(maps, judged).tolist(), strict=True))
     found = {}
     for name in dict.fromkeys(name for task in tasks for name in task.contestant.targets):
         those = [task for task in tasks if name in task.contestant.targets]
         if len(those) < 2:
             continue
         of_models = {t.contestant.name: {int(row): t.read(row, name) for row in t.rows} for t in those}
-        found[name] = compare(of_models, clusters, _grid(maps).k, np.random.default_rng(config.seed))
+        found[name] = compare(of_models, groups, _grid(maps).k, np.random.default_rng(config.seed))
     write_comparison(folder, found)
+
+
+def _groups(maps: MapSet, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What is resampled whole for errors: simulations, where there are enough of them, or clusters.
+
+    Clusters of one simulation share its largest waves, and may stand in each other's maps.
+    """
+    simulations = maps.simulation[rows]
+    return simulations if len(np.unique(simulations)) >= FEWEST_SIMULATIONS else maps.cluster[rows]
 
 
 def _require_same(path: Path, request: dict) -> None:

@@ -28,15 +28,16 @@ SHAPE: tuple[str, ...] = ("peak_offset_kpc", "centroid_offset_kpc", "ellipticity
 class Bootstrap:
     """Value and error of statistics of the rows of one mass bin; the error is NaN for fewer than two clusters."""
 
-    def __init__(self, ids: Array, n: int, rng: np.random.Generator) -> None:
+    def __init__(self, ids: Array, n: int, rng: np.random.Generator, groups: Array | None = None) -> None:
         self.ids, self.n, self.rng = ids, n, rng
+        self.groups = ids if groups is None else groups
         self.n_clusters = len(np.unique(ids))
 
     def __call__(self, values: Array, statistic: Callable[[Array], Any]) -> tuple[Array, Array]:
         value = np.asarray(statistic(values))
-        if self.n_clusters < 2:
+        if len(np.unique(self.groups)) < 2:
             return value, np.full(value.shape, np.nan)
-        return value, metrics.bootstrap_over_clusters(values, self.ids, statistic, self.n, self.rng).std(0, ddof=1)
+        return value, metrics.bootstrap_over_clusters(values, self.groups, statistic, self.n, self.rng).std(0, ddof=1)
 
     @property
     def one_a_cluster(self) -> Array:

@@ -131,16 +131,18 @@ def comparison_rows(comparison: Mapping[str, Any]) -> tuple[list[str], list[list
     models = comparison["models"]
     rows = [["maps", "", *(str(max(entry["maps"] for entry in found.values())) for found in models.values())]]
     for key, statistic in comparison["statistics"].items():
-        best = _best({name: found[key]["value"] for name, found in models.items()}, statistic["ideal"])
+        most = max(found[key]["maps"] for found in models.values())
+        judged = {name: found[key]["value"] for name, found in models.items() if found[key]["maps"] == most}
+        best = _best(judged, statistic["ideal"])
         cells = [_comparison_cell(comparison, name, key, name in best) for name in models]
         rows.append([statistic["label"], str(statistic["ideal"]), *cells])
     return ["statistic", "ideal", *models], rows
 
 
-def _best(values: Mapping[str, float | None], ideal: float | str) -> set[str]:
+def _best(values: Mapping[str, float | None], ideal: float | str | None) -> set[str]:
     """The models nearest to the ideal; none where there is nothing to choose from."""
     known = {name: value for name, value in values.items() if value is not None and np.isfinite(value)}
-    if len(known) < 2:
+    if len(known) < 2 or ideal is None:
         return set()
     signs = {"low": 1.0, "high": -1.0}
     distance = {

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
+GOLDEN = (5**0.5 - 1) / 2
 SPLITS = ("train", "validation", "test")
 
 
@@ -111,3 +112,8 @@ def _positive(masses: ArrayLike) -> NDArray[np.float64]:
     if masses.ndim != 1 or not (np.isfinite(masses).all() and (masses > 0).all()):
         raise ValueError("masses must be a list of positive numbers.")
     return masses
+
+
+def even_order(count: int) -> NDArray[np.int64]:
+    """0 to count - 1 in an order of which every first part is spread evenly: that of multiples of the golden ratio."""
+    return (np.arange(1, count + 1) * GOLDEN % 1).argsort().argsort()

@@ -99,6 +99,17 @@ def test_every_halo_put_in_is_found_and_no_other(many):
     np.testing.assert_array_equal(halos["id"], np.arange(len(halos)))
 
 
+def test_a_coarse_mesh_loses_no_halo(monkeypatch):
+    """Eight halos of 300 particles, where a mesh point stands for as many as in a box of 2 x 1024^3 particles."""
+    rng = np.random.default_rng(3)
+    places = 6.0 + 12.0 * np.indices((2, 2, 2)).reshape(3, -1).T + rng.uniform(-1.5, 1.5, (8, 3))
+    particles = universe([(place, sphere(rng, 3e13)[0]) for place in places])
+    monkeypatch.setattr("zwicky.halos._mesh", lambda p: round((len(all_positions(p)) / 16) ** (1 / 3)))
+    halos = find_halos(particles)
+    assert len(halos) == 8
+    assert all(distance(places, centre_of(halo)).min() < 0.3 for halo in halos)
+
+
 def test_mass_is_the_direct_count_inside_the_radius_and_the_mean_density_is_delta(many):
     particles, halos, _ = many
     x = all_positions(particles)

@@ -22,6 +22,7 @@ def test_the_card_says_what_the_model_expects_and_gives(model_folder):
     for part in (*units, "16 x 16", "200 kpc"):
         assert part in text
     assert "12 sightlines of 4 clusters" in text
+    assert "set by 2 validation clusters: those of masses are known to 35%" in text
     assert "not measured" in text
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zwicky.model import read_model
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.run import SimulationConfig, simulate
 
@@ -124,6 +125,24 @@ def test_a_slice_of_an_even_lattice_is_the_mean_and_one_clump_is_in_its_pixel():
     assert found.sum() == 64.0
 
 
+def test_the_median_of_directions_of_a_round_shell_is_its_mean():
+    """The parts that points of a sphere fall into by their nearest direction have equal areas."""
+    clusters = script("clusters")
+    x = np.random.default_rng(0).standard_normal((400_000, 3))
+    part = np.argmax(x @ clusters.DIRECTIONS.T, axis=1)
+    np.testing.assert_allclose(np.bincount(part) * len(clusters.DIRECTIONS) / len(x), np.ones(20), atol=0.03)
+    np.testing.assert_allclose(np.linalg.norm(clusters.DIRECTIONS, axis=1), 1)
+
+
+def test_runs_that_differ_are_not_averaged(tmp_path, monkeypatch):
+    for i, box in enumerate((8.0, 9.0)):
+        config = SimulationConfig(n=8, box=box, da=0.08, dlna=0.2, eta=100.0, softening=0.1)
+        simulate(config, tmp_path / str(i))
+    monkeypatch.setattr(sys, "argv", ["power.py", str(tmp_path / "0"), str(tmp_path / "1"), "--mesh", "16"])
+    with pytest.raises(SystemExit, match="differ"):
+        script("power").main()
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "peer"))
 def test_every_script_can_be_loaded(name):
     """Their settings are made when they are loaded; peer needs a package of its own."""
@@ -142,8 +161,11 @@ def test_quality_is_told_for_each_sampler_and_number_of_evaluations(
     model_folder, map_file, tmp_path, monkeypatch, capsys, few_figures
 ):
     levels = script("levels")
-    assert [levels.levels_for(s, 8) for s in ("dpm", "heun", "euler_maruyama_open", "mean")] == [8, 4, 9, 9]
-    arguments = [model_folder, map_file, tmp_path / "r", "--samplers", "dpm", "heun", "--evaluations", 2, 8, 16]
+    config, _ = read_model(model_folder)
+    assert [levels.levels_for(config, s, 8) for s in ("dpm", "heun", "euler_maruyama_open", "mean")] == [6, 3, 7, 9]
+    published = replace(config, kind="h25")  # starts without a mean
+    assert [levels.levels_for(published, s, 8) for s in ("dpm", "heun")] == [8, 4]
+    arguments = [model_folder, map_file, tmp_path / "r", "--samplers", "dpm", "heun", "--evaluations", 4, 8, 16]
     arguments += ["--sightlines", 2, "--samples", 3, "--figure", tmp_path / "levels.png"]
     monkeypatch.setattr(sys, "argv", ["levels.py", *map(str, arguments)])
     levels.main()

@@ -18,6 +18,7 @@ of runs, with errors by bootstrap.
 """
 
 import argparse
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +28,18 @@ from scipy.spatial import cKDTree
 
 from zwicky.halos import _offset, halo_centres
 from zwicky.observe.emissivity import compton_y_weight, free_free_luminosity
-from zwicky.observe.sightlines import spread_rotations
 from zwicky.simulate.pressure import _halo_grid, _nfw_mass, concentration_200c, hydrostatic, pressure_500
 from zwicky.units import K_B, M_PROTON, MPC, MSUN, MU
 
 EDGES = np.array([0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5])  # r / R500c
 FEWEST = 5  # halos for errors by bootstrap
 CORE = 0.15  # R500c, left out of the second luminosity
-DIRECTIONS = spread_rotations(10)[:, 2]
-DIRECTIONS = np.concatenate([DIRECTIONS, -DIRECTIONS])  # parts of a shell, of equal area
+GOLDEN = (1 + 5**0.5) / 2
+SIGNS = (-1, 1)
+DIRECTIONS = np.array([  # corners of a dodecahedron, about which the sphere falls into parts of equal area
+    *product(SIGNS, repeat=3),
+    *(np.roll((0, a / GOLDEN, b * GOLDEN), i) for a, b in product(SIGNS, repeat=2) for i in range(3)),
+]) / 3**0.5  # fmt: skip
 MIDDLE = np.sqrt(EDGES[1:] * EDGES[:-1])
 RELATIONS = ("Y500", "L_X", "L_X no core", "c200c")
 

@@ -1,16 +1,14 @@
 """What the scripts of this folder share: a finished run with its halos, and the look of a figure."""
 
-import json
 from pathlib import Path
 
-import h5py
 import numpy as np
 from matplotlib import rc_context
 
 from zwicky.evaluate.figures import COLOURS, COLUMN, STYLE, log_ticks, new_figure, save
 from zwicky.halos import find_halos, read_halos, write_halos
 from zwicky.recipe import build
-from zwicky.simulate.run import SimulationConfig
+from zwicky.simulate.run import SimulationConfig, stored_settings
 from zwicky.snapshots import read_snapshot
 
 __all__ = ["COLOURS", "config_of", "draw", "matter", "read_run", "with_error"]
@@ -27,8 +25,7 @@ def read_run(folder, min_particles=200):
 
 def config_of(folder):
     """The configuration that a finished run was made with."""
-    with h5py.File(Path(folder) / "snapshot.hdf5") as f:
-        return build(SimulationConfig, json.loads(f["Config"].attrs["json"]), str(folder))
+    return build(SimulationConfig, stored_settings(folder), str(folder))
 
 
 def matter(particles):

@@ -31,9 +31,13 @@ def main():
     parser.add_argument("--min-mass", type=float, default=0.0, help="least M200m [Msun], where the finder was told one")
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
-    masses, volume, lowest = [], 0.0, 0.0
+    masses, volume, lowest, first = [], 0.0, 0.0, None
     for folder in o.folders:
         particles, halos = read_run(folder)
+        about = particles.cosmology, particles.redshift, particles.gas.masses[0]
+        if folder != o.folders[0] and about != first:
+            raise SystemExit("the runs differ in cosmology, redshift or mass of particles.")
+        first = about
         lowest = 200 * (particles.gas.masses[0] + particles.dark_matter.masses[0])
         masses.append(np.asarray(halos["m200m"]))
         volume += particles.box**3

@@ -42,9 +42,13 @@ def main():
     parser.add_argument("--mesh", type=int, default=256)
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
-    spectra = []
+    spectra, first = [], None
     for folder in o.folders:
         p = read_snapshot(folder / "snapshot.hdf5")
+        about = p.cosmology, p.redshift, p.box
+        if folder != o.folders[0] and about != first:
+            raise SystemExit("the runs differ in cosmology, redshift or box.")
+        first = about
         x, m = matter(p)
         meshes = [density_contrast(*v) for v in ((x, p.box, o.mesh, m), (p.dark_matter.positions, p.box, o.mesh),
                                                  (p.gas.positions, p.box, o.mesh))]  # fmt: skip

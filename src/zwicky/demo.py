@@ -1,6 +1,6 @@
 """The first minute: the shipped model on the shipped observation of a held-out cluster, against its truth.
 
-The observation was made by `recipes/laptop.toml` like the model, from a cluster of the test split.
+Both come from `recipes/laptop.toml` with the simulator of 0.1.0; the cluster is of the test split.
 """
 
 from __future__ import annotations

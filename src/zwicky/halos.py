@@ -28,7 +28,8 @@ from zwicky.version import __version__
 OVERDENSITIES = {"200m": (200.0, "mean"), "200c": (200.0, "critical"), "500c": (500.0, "critical")}
 MASSES, RADII = tuple(f"m{d}" for d in OVERDENSITIES), tuple(f"r{d}" for d in OVERDENSITIES)
 COLUMNS = ("id", "x", "y", "z", *(f"{kind}{d}" for d in OVERDENSITIES for kind in "mr"), "fgas200m")
-PEAK_CONTRAST = 30.0  # of the mesh density; well below that of any halo the finder keeps
+PEAK_CONTRAST = 30.0  # of the mesh density at most; well below that of any halo the finder keeps
+PEAK_SHARE = 0.05  # of the particles of a halo; more of them are at the mesh point of its peak where cells are large
 # Factors by which the masses of a catalogue may differ; to forget h makes 1.4 or more, `mass` is of unknown kind.
 SAME_MASS = {"m200m": 1.3, "m200c": 1.3, "m500c": 1.3, "mass": 3.0}
 FEWEST_INSIDE = 20  # particles before the overdensity is trusted
@@ -70,7 +71,11 @@ def find_halos(
     tree = cKDTree(positions, boxsize=particles.box)
     cell = particles.box / _mesh(particles)
     known = catalogue is not None
-    places = wrapped(halo_centres(catalogue), particles.box) if known else _density_peaks(positions, masses, particles)
+    if catalogue is None:
+        fewest = max(float(min_particles), min_mass / masses.mean())
+        places = _density_peaks(positions, masses, particles, fewest)
+    else:
+        places = wrapped(halo_centres(catalogue), particles.box)
     found: list[dict[str, float]] = []
     for i, place in enumerate(places):
         if progress:
@@ -122,12 +127,17 @@ def _mesh(particles: Particles) -> int:
 
 
 def _density_peaks(
-    positions: NDArray[np.float64], masses: NDArray[np.float64], particles: Particles
+    positions: NDArray[np.float64], masses: NDArray[np.float64], particles: Particles, fewest: float
 ) -> NDArray[np.float64]:
-    """Positions of the local maxima of the mesh density, densest first, (K, 3)."""
+    """Positions of the local maxima of the mesh density, densest first, (K, 3).
+
+    Args:
+        fewest: particles of a halo. Where the mesh is coarse, a point stands for many particles and few make no peak.
+    """
     n = _mesh(particles)
+    lowest = min(PEAK_CONTRAST, PEAK_SHARE * fewest * n**3 / len(positions))
     delta = density_contrast(positions, particles.box, n, masses)
-    peak = (delta == maximum_filter(delta, size=3, mode="wrap")) & (delta > PEAK_CONTRAST)
+    peak = (delta == maximum_filter(delta, size=3, mode="wrap")) & (delta > lowest)
     index = np.argwhere(peak)
     return (index[np.argsort(-delta[peak], kind="stable")] * (particles.box / n)).astype(np.float64)
 

@@ -102,6 +102,20 @@ def require_writable(folder: str | Path) -> Path:
     return folder
 
 
+def require_room(path: str | Path, size: int) -> None:
+    """Check that a file of `size` bytes fits on the disk: HDF5 may end the process where one is full.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    folder = Path(path).resolve().parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise UserError(f"cannot write {path}: it takes {size / 1e6:.0f} MB and {free / 1e6:.0f} MB are free.")
+
+
 def check_writable(folder: str | Path) -> None:
     """Check that `folder` could be made and written to, without making it.
 

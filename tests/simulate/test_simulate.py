@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -64,6 +65,41 @@ def test_a_killed_run_resumes_to_the_same_bits(finished, tmp_path, kill_at):
         for key, values in whole.items():
             np.testing.assert_array_equal(values, parts[key], err_msg=key)
     assert (tmp_path / "log.jsonl").read_text() == (finished.parent / "log.jsonl").read_text()
+
+
+@pytest.mark.parametrize("name", ["snapshot-z1.000.hdf5", "snapshot.hdf5"])
+def test_a_run_that_dies_over_a_snapshot_writes_it_when_it_is_resumed(finished, tmp_path, monkeypatch, name):
+    """The checkpoint stands on the output already."""
+
+    def die(particles, path, *rest):
+        if path.name == name:
+            raise KeyboardInterrupt
+        return write(particles, path, *rest)
+
+    write = run.write_snapshot
+    monkeypatch.setattr(run, "write_snapshot", die)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(SimulationConfig(**SMALL), tmp_path, checkpoint_seconds=0.0)
+    monkeypatch.undo()
+    simulate(SimulationConfig(**SMALL), tmp_path)
+    for output in ("snapshot-z1.000.hdf5", "snapshot.hdf5"):
+        whole, parts = datasets(finished.parent / output), datasets(tmp_path / output)
+        assert all((values == parts[key]).all() for key, values in whole.items())
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"cannot write .*snapshot.hdf5: it takes 0 MB and 0 MB are free"):
+        run.write_snapshot(read_snapshot(finished), tmp_path / "snapshot.hdf5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_other_physics_is_refused(finished, tmp_path, monkeypatch):
+    assert read_snapshot(finished).origin["written_by"].startswith("zwicky ")
+    shutil.copytree(finished.parent, tmp_path / "run")
+    monkeypatch.setattr(run, "PHYSICS", run.PHYSICS + 1)
+    with pytest.raises(UserError, match="another version's physics"):
+        simulate(SimulationConfig(**SMALL), tmp_path / "run")
 
 
 def test_the_log_has_every_step_and_now_and_then_the_power(finished):

@@ -138,6 +138,7 @@ class Universe:
 def begin(universe: Universe, a: float, positions: Tensor, momentum: Tensor, traits: Tensor | None = None) -> State:
     """The state at the first scale factor, with forces, from positions, momenta and the traits of the gas."""
     n = len(positions) // 2
+    positions, momentum = positions.contiguous(), momentum.contiguous()  # as of a checkpoint, for the order of sums
     zero = torch.zeros(n, device=positions.device)
     state = State(
         a, 0, positions, momentum, torch.zeros_like(momentum), zero + universe.h_limits[1],

@@ -14,9 +14,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from zwicky.io import atomic_path
+from zwicky.io import atomic_path, require_room
 from zwicky.simulate.state import Particles, Species
 from zwicky.units import KPC, MPC, MSUN, Z_SOLAR
+from zwicky.version import __version__
 
 SLAB = 1 << 22  # rows converted at a time, to hold no second copy of a column
 
@@ -62,9 +63,10 @@ def write_snapshot(particles: Particles, path: str | Path, config: str | None = 
         config: the configuration as JSON, kept in the file.
     """
     c, a = particles.cosmology, particles.scale_factor
+    kinds = {"PartType0": particles.gas, "PartType1": particles.dark_matter, "PartType4": particles.stars}
+    present = {group: species for group, species in kinds.items() if species is not None}
+    require_room(path, sum(v.nbytes for s in present.values() for v in vars(s).values() if v is not None))
     with atomic_path(path) as part, h5py.File(part, "w") as f:
-        kinds = {"PartType0": particles.gas, "PartType1": particles.dark_matter, "PartType4": particles.stars}
-        present = {group: species for group, species in kinds.items() if species is not None}
         counts = np.zeros(6, int)
         for group, species in present.items():
             counts[int(group[-1])] = len(species)
@@ -75,7 +77,7 @@ def write_snapshot(particles: Particles, path: str | Path, config: str | None = 
             Omega0=c.omega_m, OmegaLambda=c.omega_l, OmegaBaryon=c.omega_b, HubbleParam=c.h,
         )
         f.create_group("Cosmology").attrs.update(c.as_dict())
-        f.create_group("Origin").attrs.update(particles.origin)
+        f.create_group("Origin").attrs.update({**particles.origin, "written_by": f"zwicky {__version__}"})
         f.create_group("Units").attrs.update(
             UnitLength_in_cm=KPC, UnitMass_in_g=1e10 * MSUN, UnitVelocity_in_cm_per_s=1e5
         )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from zwicky.cosmology import Cosmology
 from zwicky.grid import deposit, from_fixed, power_spectrum, to_fixed
-from zwicky.io import UserError, append_jsonl, atomic_path, keep_jsonl_until, require_writable
+from zwicky.io import UserError, append_jsonl, atomic_path, keep_jsonl_until, require_room, require_writable
 from zwicky.kernels import kernels
 from zwicky.simulate.gravity import Gravity
 from zwicky.simulate.initial import initial_conditions, linear_modes, plant_cluster, smooth_fields
@@ -34,6 +34,7 @@ from zwicky.units import C_CGS
 from zwicky.version import __version__
 
 PRESETS = {"n64": (64, 31.25), "n128": (128, 62.5), "n256": (256, 125.0), "n512": (512, 250.0), "n1024": (1024, 500.0)}
+PHYSICS = 2  # raised when one configuration makes other particles than before
 C_KM_S = C_CGS / 1e5
 LOG_POWER = 0.1  # ln a between two power spectra in the log
 HIGH_PASS = 40.0  # wavelength [Mpc/h] beyond which psi is filtered out
@@ -174,7 +175,11 @@ def simulate(
     state = _load(config, checkpoint, device) if checkpoint.exists() else first_state(config, universe)
     keep_jsonl_until(log, state.step)
     saved, cost, end = time.monotonic(), 0.0, max(outputs)
-    while state.a < end:
+    while True:
+        if state.a in outputs:  # after a step, or where the run was cut off
+            write_snapshot(to_particles(config, universe, state), folder / outputs[state.a], identity(config))
+        if state.a >= end:
+            break
         before = state.a
         target = min(a for a in outputs if a > before)
         advance(universe, state, config.steps.next(universe, state, target))
@@ -184,12 +189,9 @@ def simulate(
         append_jsonl(log, line)
         if progress:
             progress(round(1000 * (state.a - first) / (end - first)), 1000, 1 / state.a - 1)
-        if state.a in outputs:
-            if cost > 3:
-                _save(config, state, checkpoint)  # a snapshot of so many particles may take longer than what is left
-            write_snapshot(to_particles(config, universe, state), folder / outputs[state.a], identity(config))
         now = time.monotonic()
-        if now - saved > checkpoint_seconds * max(1.0, cost / 3) and state.a < end:
+        before_output = state.a in outputs and cost > 3  # of so many particles it may take longer than what is left
+        if before_output or now - saved > checkpoint_seconds * max(1.0, cost / 3):
             _save(config, state, checkpoint)
             saved = time.monotonic()
             cost = saved - now
@@ -298,15 +300,17 @@ def _available_memory() -> float | None:
 
 
 def identity(config: SimulationConfig) -> str:
-    """The configuration as text, the same for the same simulation."""
-    return json.dumps(asdict(config), sort_keys=True)
+    """The configuration as text, with the number of the physics, the same for the same simulation."""
+    return json.dumps({**asdict(config), "physics": PHYSICS}, sort_keys=True)
 
 
 def stored_settings(folder: str | Path) -> dict[str, Any] | None:
     """Settings of the run in a folder, from its snapshot or its checkpoint; None where there is neither."""
     paths = (Path(folder) / name for name in ("snapshot.hdf5", "checkpoint.hdf5"))
     path = next((p for p in paths if p.exists()), None)
-    return None if path is None else json.loads(_stored_identity(path) or "{}")
+    settings = {} if path is None else json.loads(_stored_identity(path) or "{}")
+    settings.pop("physics", None)
+    return None if path is None else settings
 
 
 def _stored_identity(path: Path) -> str | None:
@@ -318,12 +322,18 @@ def _stored_identity(path: Path) -> str | None:
 
 
 def _require_same(config: SimulationConfig, path: Path) -> None:
+    if not path.exists():
+        raise UserError(f"{path.parent} lacks {path.name}, although its run is finished; choose another folder.")
     found = _stored_identity(path)
     if found != identity(config):
-        raise UserError(f"{path} belongs to a simulation with another configuration; choose another folder.")
+        raise UserError(
+            f"{path} belongs to a simulation with another configuration or another version's physics; choose another "
+            "folder."
+        )
 
 
 def _save(config: SimulationConfig, state: State, path: Path) -> None:
+    require_room(path, sum(v.nbytes for v in vars(state).values() if isinstance(v, Tensor)))
     with atomic_path(path) as part, h5py.File(part, "w") as f:
         f.attrs.update(config=identity(config), version=__version__, device=state.fixed.device.type)
         for name, value in vars(state).items():

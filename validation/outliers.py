@@ -116,8 +116,8 @@ def line(name, cases, like, rng):
 
 
 def together(every):
-    """Cases of several kinds as one; clusters of different kinds count as different."""
-    number = [np.full(len(cases.cluster), 1_000_000 * i) + cases.cluster for i, cases in enumerate(every)]
+    """Cases of several kinds as one. Their clusters grow from the same modes: those of the same rank count as one."""
+    number = [cases.cluster - cases.cluster.min() for cases in every]
     columns = (np.concatenate([getattr(cases, field) for cases in every]) for field in ("score", "pull"))
     return Cases(*columns, np.concatenate(number))
 

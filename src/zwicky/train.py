@@ -109,7 +109,9 @@ def train(
                 trainer.save(checkpoint)
                 saved = time.monotonic()
         if latest.get("step") != trainer.step:  # out of time, or resumed at the end
-            _validated(trainer, validation_set)
+            latest = _validated(trainer, validation_set)
+            if first and trainer.step % config.validate_every and trainer.step < config.steps:
+                append_jsonl(stats, latest)
         model = corrected_spread(trainer, validation_set, corrected_masses(trainer, validation_set))
     if first:
         _finish(folder, work, trainer, model)
@@ -319,6 +321,7 @@ def _card(maps: MapSet, c: TrainConfig) -> dict[str, Any]:
 def _finish(folder: Path, work: Path, trainer: Trainer, model: ModelConfig) -> None:
     """Write the model with its statistics, then drop the working folder."""
     stats = work / "stats.jsonl"
+    model = replace(model, training={**model.training, "steps": trainer.step})
     files = {"stats.jsonl": stats.read_text() if stats.exists() else "", "training.json": trainer.identity}
     save_model(folder, model, trainer.kept, files)
     shutil.rmtree(work)

@@ -11,6 +11,7 @@
 | together | masses left to the pixels |
 | together_1 | that, with sigma_max = 1 |
 | h25, h25_unet, unet | the baselines of `zwicky train --baseline` |
+| h25_unet_80 | the second of these, with sigma_max = 80 |
 
 Trains each, evaluates all by `zwicky evaluate` with the Wiener filter and the scaling relations beside them, and prints
 for each channel the table of the comparison and the slopes of predicted on true mass and of true on predicted. Models
@@ -31,7 +32,8 @@ from zwicky.train import TrainConfig, train
 from zwicky.train_config import BASELINES
 
 PHYSICS = ("mass", "power", "gas_fraction", "forward")
-REPLICAS = ("h25", "h25_unet")
+REPLICAS = ("h25", "h25_unet", "h25_unet_80")
+FROM_80 = NoiseSchedule(1e-3, 80.0, P_mean=-1.26, P_std=100.0)  # ln sigma uniform, as the replica's
 
 
 def variants(weight):
@@ -45,6 +47,7 @@ def variants(weight):
         "together": {},
         "together_1": {"noise": NoiseSchedule(sigma_max=1.0)},
         **{name: BASELINES[name] for name in ("h25", "h25_unet", "unet")},
+        "h25_unet_80": {**BASELINES["h25_unet"], "noise": FROM_80},
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from zwicky.evaluate.run import EvaluateConfig, evaluate
 from zwicky.io import UserError
 from zwicky.model import shipped
 from zwicky.model_card import model_card, write_scores
+from zwicky.train import train
 
 
 @pytest.fixture
@@ -22,8 +24,13 @@ def test_the_card_says_what_the_model_expects_and_gives(model_folder):
     for part in (*units, "16 x 16", "200 kpc"):
         assert part in text
     assert "12 sightlines of 4 clusters" in text
-    assert "set by 2 validation clusters: those of masses are known to 35%" in text
     assert "not measured" in text
+
+
+def test_the_card_says_how_many_clusters_set_the_widths_of_masses(model_folder, map_file, tiny_config, tmp_path):
+    text = model_card(train(map_file, tmp_path / "model", replace(tiny_config, mass=True)))
+    assert "set by 2 validation clusters: those of masses are known to 35%" in text
+    assert "widths of masses" not in model_card(model_folder)  # it has none
 
 
 def test_every_shipped_model_has_a_card():

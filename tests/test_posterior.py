@@ -9,7 +9,7 @@ import torch
 from zwicky.diffusion.sample import seeded_noise
 from zwicky.grid import waves
 from zwicky.model import BANDS, read_model
-from zwicky.posterior import key_of, respread, sample_maps, spread_factors
+from zwicky.posterior import PRIOR_MODES, _modes, key_of, respread, sample_maps, spread_factors
 from zwicky.train import train
 
 P, C = 32, 2
@@ -33,7 +33,8 @@ def test_known_faults_of_the_spread_are_found_and_mended():
     torch.testing.assert_close(factors[:, 1:3], expected[:, 1:3], rtol=0.12, atol=0)
     mended = respread(samples.flatten(0, 1), means.flatten(0, 1), factors.tolist()).view(samples.shape)
     again = torch.tensor(spread_factors(truth, mended, means))
-    torch.testing.assert_close(again, torch.ones_like(again), rtol=1e-3, atol=0)
+    left = PRIOR_MODES / (200 * _modes((P, P)) + PRIOR_MODES)
+    torch.testing.assert_close(again, factors**left, rtol=1e-4, atol=0)  # what few modes were not believed
 
 
 def test_few_modes_say_little_of_the_spread():
@@ -107,12 +108,16 @@ def test_given_inputs_have_a_name(model):
     assert key_of(model.config, ~known) == "compton_y,xray"
 
 
-def test_the_correction_goes_by_what_is_given(model, maps, observation):
-    """With factors of zero for one set of inputs, samplers do not differ; with others they are as they were."""
+def test_the_correction_goes_by_what_is_given(model, maps, observation, monkeypatch):
+    """With factors of zero for one set of inputs, samples are the first means; with others they are as they were."""
+    drawn = []
+    monkeypatch.setattr("zwicky.reconstruct.sample_maps", lambda *a: drawn.append(sample_maps(*a)) or drawn[-1])
     zero = {"compton_y,xray": [[0.0] * (len(BANDS) + 1)] * C}
     corrected = replace(model, config=replace(model.config, spread=zero))
     about = (maps.redshift, maps.pixel_kpc, 1, 3)
-    means = [corrected.sample(observation, *about, sampler=s, steps=4).samples["gas"] for s in ("dpm", "sde")]
+    found = [corrected.sample(observation, *about, sampler=s, steps=4).samples["gas"] for s in ("dpm", "sde")]
+    means = [corrected._maps(mean, None)["gas"] for _, mean in drawn]
+    np.testing.assert_allclose(found, means, rtol=1e-4)
     np.testing.assert_allclose(*means, rtol=1e-4)
     one = {"xray": observation["xray"]}
     before, after = (m.sample(one, *about, steps=4).samples["gas"] for m in (model, corrected))

@@ -101,6 +101,7 @@ def test_masses_are_learnt_and_their_widths_corrected(map_file, maps, tmp_path):
     )  # fmt: skip
     model = load_model(train(map_file, tmp_path / "model", config))
     assert set(model.config.mass["widths"]) == {"", "compton_y", "xray", "compton_y,xray"}
+    assert all(0.5 <= width <= 3 for width in model.config.mass["widths"].values())
     stats = [json.loads(line) for line in (tmp_path / "model" / "stats.jsonl").read_text().splitlines()]
     root = np.array(model.config.mass["root"])
     std = np.sqrt(np.diag(root @ root.T))

@@ -165,7 +165,7 @@ def test_quality_is_told_for_each_sampler_and_number_of_evaluations(
     assert [levels.levels_for(config, s, 8) for s in ("dpm", "heun", "euler_maruyama_open", "mean")] == [6, 3, 7, 9]
     published = replace(config, kind="h25")  # starts without a mean
     assert [levels.levels_for(published, s, 8) for s in ("dpm", "heun")] == [8, 4]
-    arguments = [model_folder, map_file, tmp_path / "r", "--samplers", "dpm", "heun", "--evaluations", 4, 8, 16]
+    arguments = [model_folder, map_file, tmp_path / "r", "--samplers", "dpm", "heun", "--evaluations", 2, 8, 16]
     arguments += ["--sightlines", 2, "--samples", 3, "--figure", tmp_path / "levels.png"]
     monkeypatch.setattr(sys, "argv", ["levels.py", *map(str, arguments)])
     levels.main()

@@ -22,7 +22,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from common import COLOURS, config_of, draw, matter, read_run
+from common import COLOURS, config_of, draw, matter, read_run, require_same
 from scipy.optimize import minimize_scalar
 from scipy.spatial import cKDTree
 
@@ -146,9 +146,7 @@ def measure_all(folders, o):
     """`measure` of the chosen halos of all runs, their M500c and M200c, and the configuration of the runs."""
     tables, masses, configs = [], [], [config_of(folder) for folder in folders]
     config = configs[0]
-    if any((c.pressure, c.cosmology, c.redshift_end) != (config.pressure, config.cosmology, config.redshift_end)
-           for c in configs):  # fmt: skip
-        raise SystemExit("the runs differ in pressure, cosmology or redshift.")
+    require_same([(c.pressure, c.cosmology, c.redshift_end) for c in configs], "pressure, cosmology or redshift")
     for folder, c in zip(folders, configs, strict=True):
         particles, halos = read_run(folder)
         halos = halos[(halos["m200m"] > o.min_mass) & (halos["m200m"] < o.max_mass)][: o.first]

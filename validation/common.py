@@ -11,7 +11,7 @@ from zwicky.recipe import build
 from zwicky.simulate.run import SimulationConfig, stored_settings
 from zwicky.snapshots import read_snapshot
 
-__all__ = ["COLOURS", "config_of", "draw", "matter", "read_run", "with_error"]
+__all__ = ["COLOURS", "config_of", "draw", "matter", "read_run", "require_same", "with_error"]
 
 
 def read_run(folder, min_particles=200):
@@ -26,6 +26,12 @@ def read_run(folder, min_particles=200):
 def config_of(folder):
     """The configuration that a finished run was made with."""
     return build(SimulationConfig, stored_settings(folder), str(folder))
+
+
+def require_same(runs, what):
+    """End the script unless what is known of each run is the same."""
+    if any(about != runs[0] for about in runs):
+        raise SystemExit(f"the runs differ in {what}.")
 
 
 def matter(particles):

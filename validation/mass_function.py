@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from common import COLOURS, draw, read_run
+from common import COLOURS, draw, read_run, require_same
 from scipy.integrate import cumulative_trapezoid
 
 from zwicky.prior import abundance
@@ -31,13 +31,11 @@ def main():
     parser.add_argument("--min-mass", type=float, default=0.0, help="least M200m [Msun], where the finder was told one")
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
-    masses, volume, lowest, first = [], 0.0, 0.0, None
+    masses, volume, lowest, runs = [], 0.0, 0.0, []
     for folder in o.folders:
         particles, halos = read_run(folder)
-        about = particles.cosmology, particles.redshift, particles.gas.masses[0]
-        if folder != o.folders[0] and about != first:
-            raise SystemExit("the runs differ in cosmology, redshift or mass of particles.")
-        first = about
+        runs.append((particles.cosmology, particles.redshift, particles.gas.masses[0]))
+        require_same(runs, "cosmology, redshift or mass of particles")
         lowest = 200 * (particles.gas.masses[0] + particles.dark_matter.masses[0])
         masses.append(np.asarray(halos["m200m"]))
         volume += particles.box**3

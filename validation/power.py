@@ -12,7 +12,7 @@ from pathlib import Path
 
 import camb
 import numpy as np
-from common import COLOURS, draw, matter
+from common import COLOURS, draw, matter, require_same
 
 from zwicky.grid import density_contrast, power_spectrum
 from zwicky.snapshots import read_snapshot
@@ -42,13 +42,11 @@ def main():
     parser.add_argument("--mesh", type=int, default=256)
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
-    spectra, first = [], None
+    spectra, runs = [], []
     for folder in o.folders:
         p = read_snapshot(folder / "snapshot.hdf5")
-        about = p.cosmology, p.redshift, p.box
-        if folder != o.folders[0] and about != first:
-            raise SystemExit("the runs differ in cosmology, redshift or box.")
-        first = about
+        runs.append((p.cosmology, p.redshift, p.box))
+        require_same(runs, "cosmology, redshift or box")
         x, m = matter(p)
         meshes = [density_contrast(*v) for v in ((x, p.box, o.mesh, m), (p.dark_matter.positions, p.box, o.mesh),
                                                  (p.gas.positions, p.box, o.mesh))]  # fmt: skip

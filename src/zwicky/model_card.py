@@ -33,7 +33,7 @@ def model_card(name: str | Path) -> str:
         f"brought to these), at redshift {_range(*config.ranges['redshift'])}",
         f"- images {'with noise and beams, which it is told' if config.noisy else 'without noise or beams'}", "",
         "Gives", *(f"- {channel} [{config.units[channel]}]" for channel in config.targets), "",
-        "Trained on", *_training(config.training), "", *_scores(folder),
+        "Trained on", *_training(config), "", *_scores(folder),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -49,15 +49,16 @@ def _range(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
-def _training(card: dict[str, Any]) -> list[str]:
+def _training(config: ModelConfig) -> list[str]:
     """What the training left: sightlines, clusters, masses, steps."""
+    card = config.training
     if not card:
         return ["- unknown"]
     low, high = card["m200m_range"]
     return [
         f"- {card['sightlines']} sightlines of {card['clusters']} clusters, M200m {low:.1e} to {high:.1e} Msun",
         f"- {card['steps']} steps of {card['batch']} maps, seed {card['seed']}",
-        *_validated(card.get("validation_clusters")),
+        *_validated(card.get("validation_clusters") if config.mass else None),
     ]
 
 

@@ -94,7 +94,7 @@ def spread_factors(truth: Tensor, samples: Tensor, means: Tensor) -> list[list[f
     """
     wanted = _band_power(truth[:, None] - means).mean((0, 1))
     found = _band_power(samples - means).mean((0, 1))
-    modes = len(truth) * torch.bincount(_band(truth.shape[-2:]).flatten(), minlength=len(BANDS) + 1)
+    modes = len(truth) * _modes(truth.shape[-2:])
     factor = torch.where(found > 0, wanted / found, 1.0).sqrt() ** (modes / (modes + PRIOR_MODES))
     return factor.clamp(1 / LARGEST, LARGEST).tolist()
 
@@ -110,10 +110,14 @@ def _band(shape: Sequence[int]) -> Tensor:
     return torch.bucketize(torch.from_numpy(waves(*shape)), torch.tensor(BANDS, dtype=torch.float64))
 
 
+def _modes(shape: Sequence[int]) -> Tensor:
+    """How many modes of a real transform are in each band, (bands,)."""
+    return torch.bincount(_band(shape).flatten(), minlength=len(BANDS) + 1)
+
+
 def _band_power(maps: Tensor) -> Tensor:
     """Mean |modes|^2 of maps (..., Y, X) in each band, (..., bands)."""
     band = _band(maps.shape[-2:]).flatten()
     power = torch.fft.rfft2(maps.double()).abs().square().flatten(-2)
-    count = torch.zeros(len(BANDS) + 1, dtype=torch.float64).index_add(0, band, torch.ones(len(band)).double())
     sums = torch.zeros(*power.shape[:-1], len(BANDS) + 1, dtype=torch.float64).index_add(-1, band, power)
-    return sums / count.clamp_min(1)
+    return sums / _modes(maps.shape[-2:]).clamp_min(1)

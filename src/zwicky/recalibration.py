@@ -19,7 +19,7 @@ from zwicky.dataset.loader import MapLoader
 from zwicky.diffusion.sample import DEFAULT_LEVELS
 from zwicky.model import KINDS, ModelConfig, Networks
 from zwicky.nn.mass import log_density
-from zwicky.posterior import spread_factors
+from zwicky.posterior import key_of, spread_factors
 from zwicky.trainer import Trainer
 
 MASSES, MAPS = 1 << 41, 1 << 42  # steps from here on are the batches that widths of masses, and of maps, are found by
@@ -86,7 +86,7 @@ def _given(model: ModelConfig, condition: Tensor) -> Iterator[tuple[str, Tensor]
     k = len(model.inputs)
     for given in product((False, True), repeat=k):
         planes = torch.tensor(given).repeat(condition.shape[1] // k)[:, None, None]
-        yield ",".join(name for name, there in zip(model.inputs, given, strict=True) if there), condition * planes
+        yield key_of(model, planes[:k]), condition * planes
 
 
 def _finished(trainer: Trainer) -> Networks:

@@ -75,9 +75,10 @@ def train(
     if (folder / "config.json").exists():
         shutil.rmtree(folder.with_name(folder.name + ".training"), ignore_errors=True)
         return _require_same(folder, identity)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        what = "holds other files" if folder.is_dir() else "is a file"
-        raise UserError(f"cannot write the model: {folder} {what}; choose another folder.")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"cannot write the model: {folder} is a file.")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"cannot write the model: {folder} holds other files; choose another folder.")
     telescopes = _instruments(map_set, config)
     model = _model_config(map_set, config, telescopes) if start is None else _continued(map_set, config, start)
     weights = None if start is None else read_weights(find_model(start))

@@ -31,11 +31,11 @@ class Bootstrap:
     def __init__(self, ids: Array, n: int, rng: np.random.Generator, groups: Array | None = None) -> None:
         self.ids, self.n, self.rng = ids, n, rng
         self.groups = ids if groups is None else groups
-        self.n_clusters = len(np.unique(ids))
+        self.n_clusters, self.n_groups = len(np.unique(ids)), len(np.unique(self.groups))
 
     def __call__(self, values: Array, statistic: Callable[[Array], Any]) -> tuple[Array, Array]:
         value = np.asarray(statistic(values))
-        if len(np.unique(self.groups)) < 2:
+        if self.n_groups < 2:
             return value, np.full(value.shape, np.nan)
         return value, metrics.bootstrap_over_clusters(values, self.groups, statistic, self.n, self.rng).std(0, ddof=1)
 

@@ -308,9 +308,11 @@ def stored_settings(folder: str | Path) -> dict[str, Any] | None:
     """Settings of the run in a folder, from its snapshot or its checkpoint; None where there is neither."""
     paths = (Path(folder) / name for name in ("snapshot.hdf5", "checkpoint.hdf5"))
     path = next((p for p in paths if p.exists()), None)
-    settings = {} if path is None else json.loads(_stored_identity(path) or "{}")
+    if path is None:
+        return None
+    settings = json.loads(_stored_identity(path) or "{}")
     settings.pop("physics", None)
-    return None if path is None else settings
+    return settings
 
 
 def _stored_identity(path: Path) -> str | None:

@@ -26,9 +26,15 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture
 def cuda():
-    """The module of the CUDA kernels."""
-    from zwicky.kernels import cuda
+    """The module of the CUDA kernels.
 
+    The simulator walks through the names of a module in many threads at once. The first warning of a module adds one,
+    its registry, which is there from the start here.
+    """
+    from zwicky.kernels import cuda, pairs
+
+    for module in (cuda, pairs):
+        vars(module).setdefault("__warningregistry__", {})
     return cuda
 
 

@@ -63,6 +63,8 @@ class PressureModel:
         blend: gas overdensity at the middle of the blend, which runs from half to twice this value.
         reionization: redshift before which the gas is cold (no pressure).
         matter: of the halos that make the map: `nfw` for all of it, as in HYPER, or `sum` of NFW dark matter and gas.
+        temperature: multiplies the temperatures of the map. Halos that form lie around the relation of rho and psi that
+            the model's have, and gas hotter than the model's spreads: a few per cent less bring its profile back.
         closure: `viscous` or `inviscid`. viscosity: alpha of the artificial viscosity of the viscous closure.
         support, support_slope: the share of P_tot - P_th that drives the gas in the viscous closure, of halos of 1000
             pairs of particles, and how much smaller it is for those of ten times as many. Gas at rest needs 1 and 0.
@@ -85,9 +87,10 @@ class PressureModel:
     blend: float = 30.0
     reionization: float = 8.0
     matter: str = "sum"
+    temperature: float = 0.94
     closure: str = "viscous"
     viscosity: float = 1.0
-    support: float = 0.65
+    support: float = 0.85
     support_slope: float = 0.3
     balsara: bool = True
     scatter: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -101,8 +104,9 @@ class PressureModel:
         for f in fields(self):
             if f.type == "float" and not 0 <= getattr(self, f.name) < np.inf:
                 raise ValueError(f"{f.name} of the pressure model must not be negative or infinite.")
-        if min(self.p0, self.c500, self.alpha, self.thermal_0, self.blend, self.igm_t0) == 0:
-            raise ValueError("p0, c500, alpha, thermal_0, blend and igm_t0 of the pressure model must be positive.")
+        positive = ("p0", "c500", "alpha", "thermal_0", "temperature", "blend", "igm_t0")
+        if not all(getattr(self, name) > 0 for name in positive):
+            raise ValueError(f"{', '.join(positive[:-1])} and {positive[-1]} of the pressure model must be positive.")
         if self.support > 1:
             raise ValueError("support of the pressure model must be from 0 to 1.")
         if self.thermal_0 > 1 or self.beta <= self.gamma + (STEP if any(self.scatter) else 0):
@@ -380,7 +384,7 @@ def gas_temperature(
     igm = igm_temperature(model, overdensity)
     halo, drive = icm(rho_matter.clamp_min(1e-40), psi.clamp_min(1e-20), traits)
     x = (((overdensity.clamp_min(1e-3) / model.blend).log2() + 1) / 2).clamp(0, 1)
-    return torch.maximum(halo, igm) ** x * igm ** (1 - x), drive**x
+    return torch.maximum(model.temperature * halo, igm) ** x * igm ** (1 - x), drive**x
 
 
 def igm_temperature(model: PressureModel, overdensity: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from zwicky.units import C_CGS
 from zwicky.version import __version__
 
 PRESETS = {"n64": (64, 31.25), "n128": (128, 62.5), "n256": (256, 125.0), "n512": (512, 250.0), "n1024": (1024, 500.0)}
-PHYSICS = 2  # raised when one configuration makes other particles than before
+PHYSICS = 3  # raised when one configuration makes other particles than before
 C_KM_S = C_CGS / 1e5
 LOG_POWER = 0.1  # ln a between two power spectra in the log
 HIGH_PASS = 40.0  # wavelength [Mpc/h] beyond which psi is filtered out

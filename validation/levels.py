@@ -70,8 +70,9 @@ def main():
     if (mean := judged(o, "mean", 2)) is not None:
         found["mean", 1] = mean
     for sampler in o.samplers:
-        for count in o.evaluations:
-            if (numbers := judged(o, sampler, levels_for(config, sampler, count))) is not None:
+        for levels in dict.fromkeys(levels_for(config, sampler, count) for count in o.evaluations):
+            if (numbers := judged(o, sampler, levels)) is not None:
+                count = network_calls(config, sampler, levels)
                 found[sampler, count] = numbers
                 print(f"{sampler}, {count} evaluations: done", flush=True)
     if not any(sampler != "mean" for sampler, _ in found):
@@ -86,7 +87,7 @@ def main():
     def curve(name, value, label):
         def panel(ax):
             for sampler, colour in zip(o.samplers, COLOURS, strict=False):
-                counts = [count for count in o.evaluations if (sampler, count) in found]
+                counts = [count for which, count in found if which == sampler]
                 numbers = [value(found[sampler, count][name]) for count in counts]
                 ax.semilogx(counts, numbers, "o-", ms=3, color=colour, label=sampler)
             ax.set(xlabel="evaluations", ylabel=label, title=name)

@@ -53,10 +53,10 @@ class MapSet:
         path: the file. pixel_kpc: pixel side, proper [kpc]; NaN where it differs between clusters.
         pixels: along a side. redshift: at which the clusters are seen.
         units: unit of each channel.
-        halo: columns of halo properties, (S,) each. cluster, split: (S,) integers.
+        halo: columns of halo properties, (S,) each. cluster, simulation, split: (S,) integers; simulations are all 0 in
+            sets that do not tell.
         config: the settings of the set. instruments: what is known of their images (the fields of `Exposure`).
         shown: channel -> instrument whose images are read in its place, see `through`.
-        simulation: (S,) integers; all 0 in sets that do not tell.
     """
 
     path: Path
@@ -67,11 +67,11 @@ class MapSet:
     units: dict[str, str]
     halo: dict[str, NDArray]
     cluster: NDArray[np.int64]
+    simulation: NDArray[np.int64]
     split: NDArray[np.int64]
     config: dict[str, Any]
     instruments: dict[str, tuple[str, ...]]
     shown: dict[str, str] = field(default_factory=dict)
-    simulation: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.cluster)
@@ -280,9 +280,9 @@ def open_maps(path: str | Path) -> MapSet:
                 float(f.attrs["redshift"]), Cosmology(**json.loads(f.attrs["cosmology"])),
                 {name: str(data.attrs["unit"]) for name, data in f["maps"].items()},
                 {name: data[()] for name, data in f["halo"].items()},
-                f["cluster"][()], f["split"][()], json.loads(f.attrs["config"]),
+                f["cluster"][()], f["simulation"][()] if "simulation" in f else np.zeros_like(f["cluster"][()]),
+                f["split"][()], json.loads(f.attrs["config"]),
                 {name: tuple(group) for name, group in f.get("observed", {}).items()},
-                simulation=f["simulation"][()] if "simulation" in f else np.zeros_like(f["cluster"][()]),
             )
     except (OSError, KeyError, StopIteration, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a complete set of maps.") from error

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -239,7 +240,7 @@ def outside(tmp_path, map_file, model_folder):
     names = {"OUT": tmp_path / "out" / "x", "FILE": tmp_path / "file", "MAPS": map_file, "MODEL": model_folder}
     return names | {
         "BELOW": tmp_path / "file" / "x", "BAD": tmp_path / "bad.toml", "GOOD": tmp_path / "good.toml",
-        "ZERO": tmp_path / "zero.h5",
+        "ZERO": tmp_path / "zero.h5", "LONG": tmp_path / ("x" * 300),
     }  # fmt: skip
 
 
@@ -250,7 +251,10 @@ OTHERS = {
     "memory": ("simulate --particles 100000 --out OUT", "GB of memory"),
     "redshift": ("simulate --redshift 60 --out OUT", "start > end"),
     "simulate, out": ("simulate --particles 8 --out BELOW", "cannot write into the folder"),
+    "simulate, long out": ("simulate --particles 8 --out LONG", "cannot write into the folder"),
+    "plant, long out": ("simulate --particles 16 --cluster 2e14 --out LONG", "cannot write into the folder"),
     "no out": ("simulate", "--out"),
+    "halos, long out": ("halos MAPS --out LONG", "the name is too long"),
     "halos, no snapshot": ("halos none.hdf5 --out OUT", "none.hdf5 does not exist"),
     "halos, text": ("halos FILE --out OUT", "is not a complete HDF5 snapshot"),
     "halos, other file": ("halos MAPS --out OUT", "is not a complete HDF5 snapshot"),
@@ -300,6 +304,14 @@ def test_other_commands_refuse_what_cannot_be(zwicky, outside, tmp_path, line, m
     before = tree(tmp_path)
     assert_refused(zwicky(*(outside.get(word, word) for word in line.split())), message)
     assert tree(tmp_path) == before
+
+
+def test_paths_are_told_as_they_are(zwicky, tmp_path):
+    """Brackets, which markup would take for its own, and more letters than a terminal is wide."""
+    folder = tmp_path / "run[bold]" / ("long " * 20).strip() / "[end"
+    status, out, err = zwicky("simulate", "--particles", 8, "--box", 8, "--redshift", 40, "--out", folder)
+    assert (status, out) == (0, f"{folder / 'snapshot.hdf5'}\n"), err
+    assert re.search(r"simulate, 0\.6 GB: \d+/1000 z = \d+\.\d+ \d+ s left\n", err)
 
 
 DRY = ["simulate", "observe MAPS MAPS", "train MAPS", "evaluate MODEL MAPS", "run GOOD"]

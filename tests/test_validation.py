@@ -30,7 +30,7 @@ def script(name):
 @pytest.mark.parametrize("closure", ["viscous", "inviscid"])
 def test_gas_stays_in_equilibrium_with_the_viscous_closure_alone(closure):
     """Two dynamical times of 20000 particles: within 12% (the start is within 5%) from 0.2 to 1.5 R500c, or not."""
-    model = replace(PressureModel(), closure=closure, support=1.0, support_slope=0.0)
+    model = replace(PressureModel(), closure=closure, support=1.0, support_slope=0.0, temperature=1.0)
     sphere = script("sphere").Sphere(model, particles=20000)
     times = []
     sphere.run(2, times.append)

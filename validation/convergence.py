@@ -1,9 +1,10 @@
-"""Mass profiles of halos against a run with four times the steps.
+"""Mass profiles of halos against a run whose limits of a step are four times as tight.
 
     python validation/convergence.py runs/convergence [--n 48] [--eta 0.1]
 
 A box at the mass resolution of HYPER. Halos of the fine run are looked for in the coarse one, and M(<r) of both is
-stacked: prints the median ratio at multiples of the softening length, the power spectra's ratio, and the steps of each.
+stacked: prints the median ratio at multiples of the softening length with its error by bootstrap over halos, the power
+spectra's ratio, and the steps of each.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--n", type=int, default=48)
     parser.add_argument("--eta", type=float, default=SimulationConfig().eta)
-    parser.add_argument("--halos", type=int, default=24)
+    parser.add_argument("--halos", type=int, default=40)
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
     limits = SimulationConfig()
@@ -58,6 +59,8 @@ def main():
     print("r / epsilon     ", *(f"{r:6d}" for r in RADII))
     low, median, high = np.percentile(ratio, (16, 50, 84), axis=0)
     print("M(<r) coarse/fine", *(f"{x:6.3f}" for x in median))
+    picks = np.random.default_rng(0).integers(0, len(ratio), (400, len(ratio)))
+    print("            error", *(f"{x:6.3f}" for x in np.median(ratio[picks], axis=1).std(0)))
     spectra = [power_spectrum(density_contrast(*_args(p, o.n)), p.box) for p in (coarse, fine)]
     k = spectra[0][0] / config.cosmology.h
     for target in np.geomspace(k[1], k[-1] * 0.7, 6):

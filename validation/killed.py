@@ -56,7 +56,7 @@ def main(recipe: str, whole: str, killed: str) -> int:
             sys.exit(f"the run did not die in {stage!r}.")
     run_recipe(recipe, killed)
     names = {p.relative_to(f).as_posix() for f in (Path(whole), Path(killed)) for p in f.rglob("*") if p.is_file()}
-    equal = {n: _same(Path(whole, n), Path(killed, n)) for n in sorted(names) if not n.endswith(".part")}
+    equal = {n: _same(Path(whole, n), Path(killed, n)) for n in sorted(names)}
     print(json.dumps(equal, indent=2))
     return int(not all(equal.values()))
 

@@ -14,20 +14,18 @@ import camb
 import numpy as np
 from common import COLOURS, draw, matter, require_same
 
+from zwicky.cosmology import camb_parameters
 from zwicky.grid import density_contrast, power_spectrum
 from zwicky.snapshots import read_snapshot
 
 
 def nonlinear_power(c, k, redshift):
     """HMcode 2020 [Mpc^3] at k [1/Mpc]."""
-    parameters = camb.set_params(
-        H0=c.hubble0, ombh2=c.omega_b * c.h**2, omch2=(c.omega_m - c.omega_b) * c.h**2, mnu=0.0, ns=c.n_s, As=2e-9,
-        WantTransfer=True,
-    )  # fmt: skip
+    parameters = camb_parameters(c)
     parameters.set_matter_power(redshifts=[0.0], kmax=100.0)
     parameters.NonLinear = camb.model.NonLinear_none
     sigma8 = camb.get_results(parameters).get_sigma8_0()
-    parameters.InitPower.set_params(ns=c.n_s, As=2e-9 * (c.sigma8 / sigma8) ** 2)
+    parameters = camb_parameters(c, 2e-9 * (c.sigma8 / sigma8) ** 2)
     parameters.set_matter_power(redshifts=[redshift], kmax=100.0)
     parameters.NonLinear = camb.model.NonLinear_both
     parameters.NonLinearModel.set_params(halofit_version="mead2020")

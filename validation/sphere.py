@@ -80,7 +80,7 @@ class Sphere:
         state = self.profile(np.maximum(r.numpy(), 1e-3))
         rho, psi = (torch.from_numpy(state[k]) for k in ("rho", "psi"))
         temperature, drive = self.map(rho, psi)
-        specific = temperature * (K_B / (MU * M_PROTON) * 1e-10 / self.hubble0**2) * drive
+        specific = self.model.temperature * temperature * (K_B / (MU * M_PROTON) * 1e-10 / self.hubble0**2) * drive
         self.sound = specific.float().sqrt()
         alpha = self.limiter * (self.model.viscosity if self.model.closure == "viscous" else 0.0)
         o = cells.order
@@ -140,7 +140,7 @@ def main():
     parser.add_argument("--times", type=int, default=5)
     o = parser.parse_args()
     settings = {"closure": o.closure, "viscosity": o.viscosity, "balsara": not o.no_balsara}
-    settings |= {"support": o.support, "support_slope": 0.0}
+    settings |= {"support": o.support, "support_slope": 0.0, "temperature": 1.0}  # what makes up for motion and scatter
     model = replace(PressureModel(), **settings)
     sphere = Sphere(model, particles=o.particles)
     inside = int((sphere.radii()[1] < sphere.r500).sum())

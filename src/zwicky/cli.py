@@ -16,7 +16,7 @@ import typer
 
 from zwicky.commands import maps, models
 from zwicky.io import UserError
-from zwicky.terminal import fail, out
+from zwicky.terminal import fail, say
 from zwicky.version import __version__
 
 app = typer.Typer(
@@ -49,7 +49,7 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
     if version:
-        out.print(f"zwicky {__version__}", highlight=False)
+        say(f"zwicky {__version__}")
         raise typer.Exit()
 
 

@@ -14,6 +14,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from colossus.cosmology import cosmology as _colossus
@@ -170,17 +171,24 @@ def _camb_table(cosmology: Cosmology) -> tuple[NDArray[np.float64], NDArray[np.f
     """ln k [1/Mpc] and ln P [Mpc^3] of camb's linear power at z = 0, scaled to sigma8."""
     import camb
 
-    c = cosmology
-    parameters = camb.set_params(
-        H0=c.hubble0, ombh2=c.omega_b * c.h**2, omch2=(c.omega_m - c.omega_b) * c.h**2,
-        omk=1.0 - c.omega_m - c.omega_l, mnu=0.0, ns=c.n_s, As=2e-9, WantTransfer=True,
-    )
+    h, parameters = cosmology.h, camb_parameters(cosmology)
     parameters.set_matter_power(redshifts=[0.0], kmax=200.0)
     parameters.NonLinear = camb.model.NonLinear_none
     results = camb.get_results(parameters)
-    k_h, _, p_h = results.get_matter_power_spectrum(minkh=1e-4, maxkh=150.0 / c.h, npoints=800)
-    scale = (c.sigma8 / float(results.get_sigma8_0())) ** 2
-    return np.log(k_h * c.h), np.log(p_h[0] * scale / c.h**3)
+    k_h, _, p_h = results.get_matter_power_spectrum(minkh=1e-4, maxkh=150.0 / h, npoints=800)
+    scale = (cosmology.sigma8 / float(results.get_sigma8_0())) ** 2
+    return np.log(k_h * h), np.log(p_h[0] * scale / h**3)
+
+
+def camb_parameters(cosmology: Cosmology, amplitude: float = 2e-9) -> Any:
+    """The cosmology as camb has it, with an `amplitude` of the primordial power, As, in the place of sigma8."""
+    import camb
+
+    c = cosmology
+    return camb.set_params(
+        H0=c.hubble0, ombh2=c.omega_b * c.h**2, omch2=(c.omega_m - c.omega_b) * c.h**2,
+        omk=1.0 - c.omega_m - c.omega_l, mnu=0.0, ns=c.n_s, As=amplitude, WantTransfer=True,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 
@@ -13,8 +14,11 @@ from zwicky.io import UserError
 THREADS = torch.get_num_threads()  # before anything changes it, as numba's parallel loops of other code would
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, particles: bool = False) -> torch.device:
     """The torch device of `cpu`, `cuda` or `auto`.
+
+    Args:
+        particles: whether it is to move particles, which on a GPU takes numba-cuda; `auto` does without.
 
     Raises:
         UserError: there is no such device.
@@ -23,7 +27,8 @@ def choose_device(name: str) -> torch.device:
         raise UserError(f"the device must be cpu, cuda or auto, not {name!r}.")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device was found; use --device cpu.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    lacking = name == "auto" and particles and find_spec("numba_cuda") is None
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() and not lacking else "cpu")
 
 
 def is_first_process() -> bool:

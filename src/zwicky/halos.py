@@ -37,10 +37,10 @@ FEWEST_INSIDE = 20  # particles before the overdensity is trusted
 
 def require_limits(min_mass: float, min_particles: int) -> None:
     """Raise ValueError unless these can be the least mass [Msun] and number of particles of a halo."""
-    if not (0 <= min_mass < np.inf and min_particles >= 1):
+    if not (0 <= min_mass < np.inf and min_particles >= FEWEST_INSIDE):
         raise ValueError(
-            f"the least mass of halos must not be negative and their least number of particles be 1 or more, not "
-            f"{min_mass:g} and {min_particles}."
+            f"the least mass of halos, min_mass, must not be negative and their least number of particles, "
+            f"min_particles, be {FEWEST_INSIDE} or more, not {min_mass:g} and {min_particles}."
         )
 
 

@@ -54,6 +54,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def discard(path: Path) -> None:
+    """Remove a file, if it is there, and what a killed run has left of writing it."""
+    for old in (path, *path.parent.glob(f".{glob.escape(path.name)}.*.part")):
+        old.unlink(missing_ok=True)
+
+
 def _new_part(path: Path) -> Path:
     """An empty temporary file beside `path`; those that a killed run left are removed."""
     try:
@@ -141,14 +147,14 @@ def check_output(path: str | Path, inputs: Iterable[str | Path | None] = ()) -> 
         UserError: its folder could not be written to, it is a folder, its name is too long, or it is an input.
     """
     path = Path(path)
+    if len(os.fsencode(path.name)) > 240:
+        raise UserError(f"cannot write {path.name[:40]}...: the name is too long.")
+    check_writable(path.parent)
     for given in (Path(p) for p in inputs if p is not None):
         if path.resolve() == given.resolve() or (path.exists() and path.resolve().parent == given.resolve()):
             raise UserError(f"--out names {path}, which is to be read; choose another file.")
-    check_writable(path.parent)
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder.")
-    if len(os.fsencode(path.name)) > 240:
-        raise UserError(f"cannot write {path.name[:40]}...: the name is too long.")
 
 
 def require_file(path: str | Path, what: str) -> Path:

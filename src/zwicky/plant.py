@@ -22,7 +22,7 @@ from torch import Tensor
 
 from zwicky.cosmology import Cosmology
 from zwicky.halos import find_halos, halo_centres
-from zwicky.io import UserError, require_writable
+from zwicky.io import UserError, check_writable, require_writable
 from zwicky.simulate.initial import coarser, collapse_threshold
 from zwicky.simulate.integrate import Steps, advance
 from zwicky.simulate.pressure import PressureModel
@@ -70,6 +70,7 @@ def planted(
     """
     if not config.cluster or config.peak:
         return config
+    check_writable(folder)
     kept = stored_settings(folder)
     if kept is not None:
         return replace(config, peak=kept.get("peak", 0.0))

@@ -27,7 +27,7 @@ from zwicky.dataset.plan import ObserveConfig
 from zwicky.dataset.workers import each
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.evaluate.run import EvaluateConfig, evaluate
-from zwicky.halos import find_halos, write_halos
+from zwicky.halos import find_halos, require_limits, write_halos
 from zwicky.io import UserError, atomic_path, require_file, require_writable
 from zwicky.observe.sightlines import even_order
 from zwicky.physics import PhysicsWeights
@@ -87,8 +87,7 @@ class HalosConfig:
     min_particles: int = 200
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_mass < float("inf") or self.min_particles < 20:
-            raise ValueError("need min_mass >= 0 and min_particles >= 20.")
+        require_limits(self.min_mass, self.min_particles)
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,19 @@ Scheduler = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")]
 
 
+def say(text: object, to: Console = out, style: str | None = None) -> None:
+    """Print text as it is: brackets are no markup, and long lines, as of a path, are not broken."""
+    to.print(str(text), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error."""
+    say(f"warning: {text}", err, "yellow")
+
+
 def fail(message: str, status: int = 2) -> None:
     if message:
-        err.print(f"zwicky: {message}", markup=False, highlight=False, soft_wrap=True)
+        say(f"zwicky: {message}", err)
     sys.exit(status)
 
 
@@ -50,7 +60,8 @@ def user_errors() -> Iterator[None]:
 def bars() -> Iterator[Callable[[str, int, int, str], None]]:
     """Progress bars, one a stage, on standard error; call with (stage, done, in all, remark).
 
-    Where standard error is not a terminal, a line at every tenth of a stage takes the place of a bar.
+    Where standard error is not a terminal, a line at every tenth of a stage takes the place of a bar, with the time
+    left if it goes on as since the first.
     """
     if not err.is_terminal:
         yield _lines()
@@ -72,14 +83,16 @@ def bars() -> Iterator[Callable[[str, int, int, str], None]]:
 
 def _lines() -> Callable[[str, int, int, str], None]:
     """Progress as lines of a log."""
-    start, tenths = time.monotonic(), dict[str, int]()
+    start, tenths, firsts = time.monotonic(), dict[str, int](), dict[str, tuple[float, int]]()
 
     def tell(stage: str, done: int, total: int, remark: str = "") -> None:
-        tenth = 10 * done // max(total, 1)
+        tenth, now = 10 * done // max(total, 1), time.monotonic()
+        since, before = firsts.setdefault(stage, (now, done))
         if tenths.get(stage) != tenth:
             tenths[stage] = tenth
-            text = f"{time.monotonic() - start:7.0f} s  {stage}: {done}/{total} {remark}"
-            err.print(text.rstrip(), markup=False, highlight=False, soft_wrap=True)
+            left = f"{(now - since) * (total - done) / (done - before):.0f} s left" if before < done < total else ""
+            text = f"{now - start:7.0f} s  {stage}: {done}/{total}"
+            say(" ".join(part for part in (text, remark, left) if part), err)
 
     return tell
 

@@ -133,6 +133,7 @@ def test_gravity_is_that_of_the_cpu(cuda, n, cutoff):
     unit = n / cutoff / 2**32
     result = compare(cuda, "gravity", position, uniform(0.5, 2, COUNT), wanted, start, n, unit, 0.1**2)
     assert (result[~wanted, 3] == 0).all()
+    compare(cuda, "potential", position, uniform(0.5, 2, COUNT), start, n, unit, 0.1**2)
 
 
 @needs_cuda

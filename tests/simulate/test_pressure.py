@@ -262,6 +262,14 @@ def test_responses_to_traits_are_smooth_and_leave_what_does_not_depend_on_them(m
     assert -0.5 < f_th_by_scale.min() < f_th_by_scale.max() < 0
 
 
+@pytest.mark.parametrize(("beta", "thermal_scale"), [(5.49, 0.41), (4.7, 0.35), (0.583, 0.0)])
+def test_models_that_may_scatter_have_a_map(beta, thermal_scale):
+    """Near the limits: what is accepted makes a map."""
+    model = PressureModel(beta=beta, thermal_scale=thermal_scale, scatter=(0.1, 0.1, 0.1))
+    icm = temperature_map(model, COSMOLOGY, 1.0, step=0.2)
+    assert all(np.isfinite(values).all() for pair in icm.responses for values in pair)
+
+
 def test_blend_is_igm_below_icm_above_and_geometric_between():
     model = PressureModel(igm_t0=1e4, igm_gamma=1.6, blend=30.0, temperature=0.9)
     icm = temperature_map(model, COSMOLOGY, 1.0)
@@ -322,7 +330,9 @@ def test_overdensity_radius_encloses_the_overdensity_wanted():
     [{"closure": "warm"}, {"matter": "gas"}, {"p0": -1.0}, {"viscosity": float("nan")}, {"alpha": 0.0},
      {"temperature": 0.0}, {"temperature": float("nan")},
      {"p0": float("inf")}, {"support": 1.5}, {"thermal_scale": 1.0}, {"thermal_0": 2.0}, {"scatter": (0.1, -0.1, 0.0)},
-     {"scatter": (0.1,)}, {"scatter_length": 0.0}],
+     {"scatter": (0.1,)}, {"scatter_length": 0.0}, {"beta": 0.5, "scatter": (0.0, 0.1, 0.0)},
+     {"thermal_scale": 0.47, "scatter": (0.0, 0.0, 0.1)},
+     {"beta": 4.5, "thermal_scale": 0.4, "scatter": (0.0, 0.1, 0.0)}],
 )
 def test_what_is_not_a_pressure_model_is_refused(wrong):
     with pytest.raises(ValueError, match=r"must be|must not be negative|scatter takes|needs thermal_0|must fall"):

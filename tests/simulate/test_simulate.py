@@ -14,6 +14,7 @@ import pytest
 
 from zwicky.io import UserError
 from zwicky.simulate import run
+from zwicky.simulate.output import write_snapshot
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.run import SimulationConfig, simulate
 from zwicky.snapshots import read_snapshot
@@ -180,6 +181,51 @@ def test_a_run_that_would_not_fit_in_memory_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"0\.6 GB of memory and 0\.1 GB are free"):
         simulate(SimulationConfig(**SMALL), tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("gpu", "message"), [(5e10, r"57\.0 GB of memory beside"), (1e9, "GB of memory of the GPU")])
+def test_a_run_on_a_gpu_needs_memory_there_and_for_its_start(tmp_path, monkeypatch, gpu, message):
+    monkeypatch.setattr(run, "kernels", lambda device: None)
+    monkeypatch.setattr(run, "_available_memory", lambda: 1e9)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (4 * gpu, 8 * gpu))
+    with pytest.raises(UserError, match=message):
+        simulate(SimulationConfig(n=512, box=250.0), tmp_path, device="cuda")
+
+
+def test_free_memory_is_that_of_the_machine_or_of_the_closest_limit(tmp_path):
+    """As of a batch job: its group has no limit, that of the user has one, with 2 MB of cache that can be dropped."""
+    assert run._available_memory(tmp_path) == np.inf
+    (tmp_path / "proc" / "self").mkdir(parents=True)
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 16000 kB\nMemAvailable:    8000 kB\n")
+    assert run._available_memory(tmp_path) == 8000 * 1024
+    (tmp_path / "proc" / "self" / "cgroup").write_text("1:name=systemd:/x\n0::/user/job\n")
+    job = tmp_path / "sys" / "fs" / "cgroup" / "user" / "job"
+    job.mkdir(parents=True)
+    for folder, limit in ((job, "max"), (job.parent, "5000000")):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("4000000\n")
+        (folder / "memory.stat").write_text("anon 2000000\ninactive_file 2000000\nactive_file 0\n")
+    assert run._available_memory(tmp_path) == 3e6
+
+
+def test_what_a_killed_run_left_of_a_checkpoint_goes_when_the_run_is_finished(finished):
+    rest = finished.parent / ".checkpoint.hdf5.abc.part"
+    rest.write_bytes(b"half")
+    simulate(SimulationConfig(**SMALL), finished.parent)
+    assert not rest.exists()
+
+
+def test_room_is_looked_for_as_much_as_a_snapshot_takes(finished, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("zwicky.simulate.output.require_room", lambda path, size: asked.append(size))
+    write_snapshot(read_snapshot(finished), tmp_path / "copy.hdf5")
+    assert asked == [sum(values.nbytes for values in datasets(tmp_path / "copy.hdf5").values())]
+
+
+def test_numbers_of_numpy_are_numbers():
+    """Settings computed with numpy name the same simulation."""
+    plain, computed = SimulationConfig(n=8, box=8.0), SimulationConfig(n=np.int64(8), box=np.float64(8.0))
+    assert run.identity(computed) == run.identity(plain)
 
 
 def test_a_snapshot_holds_all_matter_at_the_redshift_asked_for(finished):

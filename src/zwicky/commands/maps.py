@@ -19,9 +19,10 @@ from zwicky.terminal import (
     bars,
     integers,
     numbers,
-    out,
+    say,
     show,
     user_errors,
+    warn,
     words,
 )
 
@@ -60,13 +61,13 @@ def simulate(
         )
     if dry_run:
         return show(asdict(config) | {"memory [GB]": round(config.memory / 1e9, 1)})
-    place, stage = choose_device(device).type, f"simulate, {config.memory / 1e9:.1f} GB"
+    place, stage = choose_device(device, particles=True).type, f"simulate, {config.memory / 1e9:.1f} GB"
     with user_errors(), bars() as tell:
         config = planted(config, out_folder, lambda done, most, mass: tell("plant", done, most, mass), place)
         path = run(
             config, out_folder, lambda done, total, z: tell(stage, done, total, f"z = {z:.2f}"), device=place
         )
-    out.print(f"{path}", highlight=False)
+    say(path)
 
 
 def halos(
@@ -99,7 +100,7 @@ def halos(
         else:
             table = find_halos(read_snapshot(snapshot), min_mass, min_particles, report)
     write_halos(table, out_file)
-    out.print(f"{out_file}: {len(table)} halos", highlight=False)
+    say(f"{out_file}: {len(table)} halos")
 
 
 def observe(
@@ -163,10 +164,10 @@ def observe(
                 pairs, out_file, config, lambda done, total: tell("observe", done, total, ""), workers, scheduler
             )
     if field_r200:
-        out.print("warning: maps as wide as their clusters tell the mass; no observer can make them", highlight=False)
+        warn("maps as wide as their clusters tell the mass; no observer can make them")
     for cluster, reason in failed_clusters(out_file).items():
-        out.print(f"warning: cluster {cluster} was left out: {reason}", highlight=False)
-    out.print(f"{out_file}", highlight=False)
+        warn(f"cluster {cluster} was left out: {reason}")
+    say(out_file)
 
 
 def export(
@@ -185,7 +186,7 @@ def export(
 
     with user_errors():
         for path in export_rows(open_maps(maps), integers(rows, "--rows"), out_folder, ra, dec):
-            out.print(f"{path}", highlight=False)
+            say(path)
 
 
 def prepare(
@@ -210,7 +211,7 @@ def prepare(
         image = prepare_counts(
             counts, exposure, instrument, redshift, out_file, unvignetted=unvignetted, background=background, mask=mask
         )
-    out.print(f"{out_file}: {100 * image.mask.mean():.1f}% of the pixels are known", highlight=False)
+    say(f"{out_file}: {100 * image.mask.mean():.1f}% of the pixels are known")
 
 
 def card(
@@ -226,10 +227,10 @@ def card(
     from zwicky.io import atomic_path, check_output
 
     if out_file is None:
-        return out.print(data_card(open_maps(maps)), highlight=False, markup=False, soft_wrap=True)
+        return say(data_card(open_maps(maps)))
     check_output(out_file, [maps])
     with user_errors():
         text = data_card(open_maps(maps))
     with atomic_path(out_file) as part:
         part.write_text(text)
-    out.print(f"{out_file}", highlight=False)
+    say(out_file)

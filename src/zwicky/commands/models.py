@@ -16,14 +16,14 @@ from zwicky.terminal import (
     Seed,
     Workers,
     bars,
-    err,
     integers,
     named_numbers,
-    out,
     print_masses,
     remark,
+    say,
     show,
     user_errors,
+    warn,
     words,
 )
 
@@ -91,7 +91,7 @@ def train(
         )
         if is_first_process():
             add_reference(out_folder, maps, device, lambda done, total: tell("outliers", done, total, ""))
-    out.print(f"{out_folder}", highlight=False)
+    say(out_folder)
 
 
 def models(
@@ -105,7 +105,7 @@ def models(
     from zwicky.model_card import model_card
 
     for name in names or shipped():
-        out.print(model_card(name), highlight=False, markup=False, soft_wrap=True)
+        say(model_card(name))
 
 
 def reconstruct(
@@ -146,9 +146,9 @@ def reconstruct(
             )
         posterior.to_fits(out_file, radii)
     for text in posterior.warnings:
-        err.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+        warn(text)
     print_masses(posterior.masses(radii))
-    out.print(f"{out_file}", highlight=False)
+    say(out_file)
 
 
 def evaluate(
@@ -192,7 +192,7 @@ def evaluate(
         return show(config)
     with user_errors(), bars() as tell:
         folder = run(paths[:-1], paths[-1], out_folder, config, device, lambda d, t: tell("evaluate", d, t, ""))
-    out.print(f"{folder}", highlight=False)
+    say(folder)
 
 
 def _self_check(seed: int, maps: int, samples: int) -> None:
@@ -202,18 +202,16 @@ def _self_check(seed: int, maps: int, samples: int) -> None:
     with user_errors(), bars() as tell:
         found = self_check(seed, maps, samples, lambda done, total: tell("self-check", done, total, ""))
     for check in found["none"]:
-        out.print(
-            f"{check.name:42s} {check.value:10.4f}  ideal {check.ideal:8.4f}  off by {check.off:4.1f} standard errors",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        ideal = f"ideal {check.ideal:8.4f}  off by {check.off:4.1f} standard errors"
+        say(f"{check.name:42s} {check.value:10.4f}  {ideal}")
     for fault, checks in found.items():
         loud = [c for c in checks if c.off > LIMIT] if fault != "none" else []
         if loud:
             worst = max(loud, key=lambda c: c.off)
             by = f"noticed by {len(loud)} of {len(checks)} measures, first of all {worst.name}"
-            out.print(f"{fault}: {by}", highlight=False, soft_wrap=True)
+            say(f"{fault}: {by}")
     require_sound(found)
-    out.print("the measures are sound", highlight=False)
+    say("the measures are sound")
 
 
 def run(
@@ -234,10 +232,10 @@ def run(
     config = read_recipe(recipe)
     if dry_run:
         return show(config)
-    place = choose_device(device)
+    place = choose_device(device, particles=True)
     with user_errors(), bars() as tell:
         report = run_recipe(recipe, out_folder, place.type, tell, workers, scheduler)
-    out.print(f"{report}", highlight=False)
+    say(report)
 
 
 def demo(
@@ -259,4 +257,4 @@ def demo(
             out_folder, samples, seed, device, lambda done, total: tell("sample", done, total, "")
         )
     print_masses(posterior.masses(radii), truth)
-    out.print(f"{out_folder / 'posterior.fits'}\n{out_folder / 'reconstruction.png'}", highlight=False)
+    say(f"{out_folder / 'posterior.fits'}\n{out_folder / 'reconstruction.png'}")

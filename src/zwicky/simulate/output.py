@@ -65,7 +65,7 @@ def write_snapshot(particles: Particles, path: str | Path, config: str | None = 
     c, a = particles.cosmology, particles.scale_factor
     kinds = {"PartType0": particles.gas, "PartType1": particles.dark_matter, "PartType4": particles.stars}
     present = {group: species for group, species in kinds.items() if species is not None}
-    require_room(path, sum(v.nbytes for s in present.values() for v in vars(s).values() if v is not None))
+    require_room(path, sum(8 * len(s) + sum(v.nbytes for v in _columns(s).values()) for s in present.values()))
     with atomic_path(path) as part, h5py.File(part, "w") as f:
         counts = np.zeros(6, int)
         for group, species in present.items():
@@ -91,16 +91,20 @@ def _stored_unit(name: str, a: float, h: float) -> float:
     return in_our_units(name, *_STORED[name][1:], a, h)
 
 
-def _write_species(group: h5py.Group, species: Species, a: float, h: float) -> None:
-    columns: dict[str, NDArray[np.floating] | None] = {
+def _columns(species: Species) -> dict[str, NDArray[np.floating]]:
+    """Data sets of a species, those that it has."""
+    columns = {
         "Coordinates": species.positions, "Velocities": species.velocities, "Masses": species.masses,
         "SmoothingLength": species.support_radius, "Density": species.density, "Temperature": species.temperature,
         "Metallicity": species.metallicity,
     }
-    for name, values in columns.items():
-        if values is not None:
-            data = _write_column(group, name, values, _stored_unit(name, a, h))
-            data.attrs.update(zip(("unit", "to_cgs", "a_scaling", "h_scaling"), _STORED[name], strict=True))
+    return {name: values for name, values in columns.items() if values is not None}
+
+
+def _write_species(group: h5py.Group, species: Species, a: float, h: float) -> None:
+    for name, values in _columns(species).items():
+        data = _write_column(group, name, values, _stored_unit(name, a, h))
+        data.attrs.update(zip(("unit", "to_cgs", "a_scaling", "h_scaling"), _STORED[name], strict=True))
     group["ParticleIDs"] = np.arange(len(species), dtype=np.uint64)
 
 

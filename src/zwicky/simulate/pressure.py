@@ -109,14 +109,24 @@ class PressureModel:
             raise ValueError(f"{', '.join(positive[:-1])} and {positive[-1]} of the pressure model must be positive.")
         if self.support > 1:
             raise ValueError("support of the pressure model must be from 0 to 1.")
-        if self.thermal_0 > 1 or self.beta <= self.gamma + (STEP if any(self.scatter) else 0):
-            raise ValueError("the pressure model needs thermal_0 <= 1 and beta > gamma.")
+        if self.thermal_0 > 1 or self.beta <= self.gamma:
+            raise ValueError(f"the pressure model needs thermal_0 <= 1 and beta > gamma (with scatter, by {STEP}).")
         if len(self.scatter) != 3 or not all(0 <= s < 1 for s in self.scatter) or self.scatter_length == 0:
             raise ValueError("scatter takes three numbers from 0 to 1, and scatter_length must be positive.")
         if not (self.total_slope(np.geomspace(1e-2, OUTERMOST, 100)) < 0).all():
             raise ValueError("the total pressure of the pressure model must fall with radius; lower thermal_scale.")
         if any(self.scatter):
-            replace(self, thermal_scale=self.thermal_scale * np.exp(STEP), scatter=(0.0, 0.0, 0.0))  # of the map, too
+            _ = self.varied  # which must be models as well
+
+    @property
+    def varied(self) -> tuple[tuple[PressureModel, PressureModel], ...]:
+        """Models without scatter, with beta and with ln(thermal_scale) higher and lower by STEP."""
+        plain = replace(self, scatter=(0.0, 0.0, 0.0))
+        scale = self.thermal_scale
+        return (
+            (replace(plain, beta=self.beta + STEP), replace(plain, beta=self.beta - STEP)),
+            (replace(plain, thermal_scale=scale * np.exp(STEP)), replace(plain, thermal_scale=scale * np.exp(-STEP))),
+        )
 
     def thermal_fraction(self, s: Array) -> Array:
         """f_th = P_th / P_tot at s = r / R500c."""
@@ -261,11 +271,8 @@ def temperature_map(
     ln_shape = np.log(p["temperature"] * p["rho"] / np.where(kept, psi, np.nan) ** 2)
     tables = [ln_shape, p["f_th"], model.share(halo["m200c"] / pair)]
     if any(model.scatter):
-        tables += responses(replace(model, beta=model.beta + STEP), replace(model, beta=model.beta - STEP))
-        tables += responses(
-            replace(model, thermal_scale=model.thermal_scale * np.exp(STEP)),
-            replace(model, thermal_scale=model.thermal_scale * np.exp(-STEP)),
-        )
+        for up, down in model.varied:
+            tables += responses(up, down)
     chosen = tuple(np.broadcast_to(table, psi.shape)[kept] for table in tables)
     places = (log_rho - low_rho) / step, (log_psi - low_psi) / step
     shape, f_th, share, *rest = _grid_average(*places, chosen)

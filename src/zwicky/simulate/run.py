@@ -7,6 +7,7 @@ now and then the power spectra.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -22,7 +23,16 @@ from torch import Tensor
 
 from zwicky.cosmology import Cosmology
 from zwicky.grid import deposit, from_fixed, power_spectrum, to_fixed
-from zwicky.io import UserError, append_jsonl, atomic_path, keep_jsonl_until, require_room, require_writable
+from zwicky.io import (
+    UserError,
+    append_jsonl,
+    atomic_path,
+    check_writable,
+    discard,
+    keep_jsonl_until,
+    require_room,
+    require_writable,
+)
 from zwicky.kernels import kernels
 from zwicky.simulate.gravity import Gravity
 from zwicky.simulate.initial import initial_conditions, linear_modes, plant_cluster, smooth_fields
@@ -40,6 +50,7 @@ LOG_POWER = 0.1  # ln a between two power spectra in the log
 HIGH_PASS = 40.0  # wavelength [Mpc/h] beyond which psi is filtered out
 BYTES_PER_PARTICLE = 280  # peak of state, sorted copies and accelerations
 BYTES_PER_MESH_POINT = 60  # filters, modes and their transforms
+BYTES_PER_SITE = 420  # of the lattice, peak of making the initial conditions, which the CPU does for any device
 
 
 @dataclass(frozen=True)
@@ -163,11 +174,12 @@ def simulate(
             particles become faster than light, because steps are too long.
     """
     folder = Path(folder)
+    check_writable(folder)
     snapshot, checkpoint, log = (folder / name for name in ("snapshot.hdf5", "checkpoint.hdf5", "log.jsonl"))
     if snapshot.exists():
         for name in config.outputs.values():
             _require_same(config, folder / name)
-        checkpoint.unlink(missing_ok=True)
+        discard(checkpoint)
         return snapshot
     require_possible(config, device)
     require_writable(folder)
@@ -195,7 +207,7 @@ def simulate(
             _save(config, state, checkpoint)
             saved = time.monotonic()
             cost = saved - now
-    checkpoint.unlink(missing_ok=True)
+    discard(checkpoint)
     return snapshot
 
 
@@ -282,26 +294,42 @@ def require_possible(config: SimulationConfig, device: str) -> None:
         kernels(torch.device(device))
     except ImportError as error:
         raise UserError(str(error)) from error
-    available = torch.cuda.mem_get_info()[0] if device == "cuda" else _available_memory()
-    if available is not None and config.memory > available:
+    if device == "cuda":
+        _require_memory(config.memory, torch.cuda.mem_get_info()[0], "memory of the GPU")
+        _require_memory(BYTES_PER_SITE * config.n**3 + 6e8, _available_memory(), "memory beside that of the GPU")
+    else:
+        _require_memory(config.memory, _available_memory(), "memory")
+
+
+def _require_memory(needed: float, available: float, what: str) -> None:
+    if needed > available:
         raise UserError(
-            f"this simulation needs about {config.memory / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are "
-            "free; choose a smaller preset."
+            f"this simulation needs about {needed / 1e9:.1f} GB of {what} and {available / 1e9:.1f} GB are free; "
+            "choose a smaller preset."
         )
 
 
-def _available_memory() -> float | None:
-    """Free memory [bytes], None where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+def _available_memory(root: Path = Path("/")) -> float:
+    """Free memory [bytes], within the limits of a container or a batch job; infinite where the system does not tell."""
+    free = [math.inf]
+    with contextlib.suppress(OSError):
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        free += [float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+    with contextlib.suppress(OSError):
+        path = (root / "proc/self/cgroup").read_text().partition("0::/")[2].partition("\n")[0]
+        groups = root / "sys/fs/cgroup" / path
+        for group in (groups, *groups.parents):
+            with contextlib.suppress(OSError, ValueError):  # without a limit it says max
+                limit = float((group / "memory.max").read_text())
+                used = float((group / "memory.current").read_text())
+                cache = (group / "memory.stat").read_text().partition("inactive_file ")[2].split()[0]
+                free.append(limit - used + float(cache))
+    return min(free)
 
 
 def identity(config: SimulationConfig) -> str:
     """The configuration as text, with the number of the physics, the same for the same simulation."""
-    return json.dumps({**asdict(config), "physics": PHYSICS}, sort_keys=True)
+    return json.dumps({**asdict(config), "physics": PHYSICS}, sort_keys=True, default=np.generic.item)
 
 
 def stored_settings(folder: str | Path) -> dict[str, Any] | None:

@@ -171,7 +171,7 @@ def test_quality_is_told_for_each_sampler_and_number_of_evaluations(
     levels.main()
     table = capsys.readouterr().out.split("dark_matter\n")[0].splitlines()
     found = {tuple(line.split()[:2]): line.split() for line in table if line.startswith(("dpm ", "heun ", "mean "))}
-    assert set(found) >= {("mean", "1"), ("dpm", "16"), ("heun", "16")}  # few evaluations may diverge
+    assert set(found) >= {("mean", "1"), ("dpm", "16"), ("heun", "15")}  # few evaluations may diverge
     assert min(float(row[3]) for name, row in found.items() if name[0] != "mean") == 1.0
     assert (tmp_path / "levels.png").stat().st_size > 5000
 

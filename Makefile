@@ -8,8 +8,8 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/zwicky demo --out demo
 
-test: .venv/ready
-	$(BIN)/python -m pytest
+test: .venv/ready  # a process a core, each with one thread
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -87,7 +87,7 @@ class PressureModel:
     blend: float = 30.0
     reionization: float = 8.0
     matter: str = "sum"
-    temperature: float = 0.94
+    temperature: float = 0.92
     closure: str = "viscous"
     viscosity: float = 1.0
     support: float = 0.85

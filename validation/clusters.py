@@ -22,7 +22,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from common import COLOURS, config_of, draw, matter, read_run, require_same
+from common import COLOURS, config_of, draw, matter, median_error, read_run, require_same
 from scipy.optimize import minimize_scalar
 from scipy.spatial import cKDTree
 
@@ -204,8 +204,7 @@ def print_comparison(first, second, masses, relations):
             if name in relations:
                 values = values / relations[name](m200c if name == "c200c" else m500c)
             values = values.reshape(len(values), -1)
-            picks = np.nanmedian(values[rng.integers(0, len(values), (400, len(values)))], axis=1)
-            columns.append((np.nanmedian(values, axis=0), picks.std(axis=0)))
+            columns.append((np.nanmedian(values, axis=0), median_error(values, rng)))
         for i, label in enumerate(f"{name} at {x:.2f}" for x in MIDDLE) if len(columns[0][0]) > 1 else [(0, name)]:
             (x, dx), (y, dy) = ((m[i], e[i]) for m, e in columns)
             print(f"{label:18s} {x:6.3f} +- {dx:.3f}   {y:6.3f} +- {dy:.3f}   {(y - x) / np.hypot(dx, dy):+5.1f} sigma")

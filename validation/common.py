@@ -11,7 +11,7 @@ from zwicky.recipe import build
 from zwicky.simulate.run import SimulationConfig, stored_settings
 from zwicky.snapshots import read_snapshot
 
-__all__ = ["COLOURS", "config_of", "draw", "matter", "read_run", "require_same", "with_error"]
+__all__ = ["COLOURS", "config_of", "draw", "matter", "median_error", "read_run", "require_same", "with_error"]
 
 
 def read_run(folder, min_particles=200):
@@ -38,6 +38,12 @@ def matter(particles):
     """Positions and masses of all matter."""
     species = (particles.dark_matter, particles.gas)
     return np.concatenate([s.positions for s in species]), np.concatenate([s.masses for s in species])
+
+
+def median_error(values, rng):
+    """Standard error of the median over the first axis, by bootstrap; NaN is left out."""
+    picks = rng.integers(0, len(values), (400, len(values)))
+    return np.nanmedian(values[picks], axis=1).std(axis=0)
 
 
 def with_error(found, name):

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from common import COLOURS, draw, matter, read_run
+from common import COLOURS, draw, matter, median_error, read_run
 from scipy.spatial import cKDTree
 
 from zwicky.grid import density_contrast, power_spectrum
@@ -59,8 +59,7 @@ def main():
     print("r / epsilon     ", *(f"{r:6d}" for r in RADII))
     low, median, high = np.percentile(ratio, (16, 50, 84), axis=0)
     print("M(<r) coarse/fine", *(f"{x:6.3f}" for x in median))
-    picks = np.random.default_rng(0).integers(0, len(ratio), (400, len(ratio)))
-    print("            error", *(f"{x:6.3f}" for x in np.median(ratio[picks], axis=1).std(0)))
+    print("            error", *(f"{x:6.3f}" for x in median_error(ratio, np.random.default_rng(0))))
     spectra = [power_spectrum(density_contrast(*_args(p, o.n)), p.box) for p in (coarse, fine)]
     k = spectra[0][0] / config.cosmology.h
     for target in np.geomspace(k[1], k[-1] * 0.7, 6):

@@ -56,14 +56,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 def discard(path: Path) -> None:
     """Remove a file, if it is there, and what a killed run has left of writing it."""
-    for old in (path, *path.parent.glob(f".{glob.escape(path.name)}.*.part")):
+    for old in (path, *_left_of(path)):
         old.unlink(missing_ok=True)
+
+
+def _left_of(path: Path) -> Iterator[Path]:
+    """Temporary files, or folders, that killed runs left of writing `path`."""
+    return path.parent.glob(f".{glob.escape(path.name)}.*.part")
 
 
 def _new_part(path: Path) -> Path:
     """An empty temporary file beside `path`; those that a killed run left are removed."""
     try:
-        for old in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        for old in _left_of(path):
             old.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except OSError as error:
@@ -77,7 +82,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; rename it to `path` on success (replacing what was there)."""
     path = Path(path)
     require_writable(path.parent)
-    for old in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+    for old in _left_of(path):
         shutil.rmtree(old, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:

@@ -80,7 +80,7 @@ class SimulationConfig:
     redshifts: tuple[float, ...] = ()
     dlna: float = 0.05
     da: float = 0.01
-    eta: float = 0.15
+    eta: float = 0.2
     softening: float = 1 / 24
     mesh: int = 2
     cosmology: Cosmology = field(default_factory=Cosmology)

@@ -29,7 +29,7 @@ from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.evaluate.run import EvaluateConfig, evaluate
 from zwicky.halos import find_halos, require_limits, write_halos
 from zwicky.io import UserError, atomic_path, require_file, require_writable
-from zwicky.observe.sightlines import even_order
+from zwicky.observe.sightlines import even_shares
 from zwicky.physics import PhysicsWeights
 from zwicky.plant import planted, smallest_side
 from zwicky.reconstruct import add_reference
@@ -67,13 +67,13 @@ class ClustersConfig:
             raise ValueError("need a spacing from 0.01 to 10 Mpc/h.")
 
     def settings(self, cosmology: Cosmology) -> list[dict[str, Any]]:
-        """n, box, cluster and seed of every simulation; the masses are the middles of equal shares of the range.
+        """n, box, cluster and seed of every simulation, of which any that follow one another are even in log mass.
 
-        They come in an order of which every first part is even in log mass too.
+        More of them begin with the same ones, so that a set can grow.
         """
         found = []
-        for i, share in enumerate(even_order(self.number)):
-            mass = self.lowest * (self.highest / self.lowest) ** ((share + 0.5) / self.number)
+        for i, share in enumerate(even_shares(self.number)):
+            mass = self.lowest * (self.highest / self.lowest) ** float(share)
             n = smallest_side(cosmology, mass, self.spacing)
             found.append({"n": n, "box": n * self.spacing, "cluster": mass, "seed": self.seed + i})
         return found

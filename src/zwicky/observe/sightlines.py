@@ -114,6 +114,14 @@ def _positive(masses: ArrayLike) -> NDArray[np.float64]:
     return masses
 
 
+def even_shares(count: int) -> NDArray[np.float64]:
+    """Shares of a range, in (0, 1), spread evenly, and so are any that follow one another: multiples of the golden ratio.
+
+    More of them begin with the same ones.
+    """
+    return np.arange(1, count + 1) * GOLDEN % 1
+
+
 def even_order(count: int) -> NDArray[np.int64]:
-    """0 to count - 1 in an order of which every first part is spread evenly: that of multiples of the golden ratio."""
-    return (np.arange(1, count + 1) * GOLDEN % 1).argsort().argsort()
+    """0 to count - 1 in an order of which every first part is spread evenly."""
+    return even_shares(count).argsort().argsort()

@@ -115,7 +115,7 @@ def _positive(masses: ArrayLike) -> NDArray[np.float64]:
 
 
 def even_shares(count: int) -> NDArray[np.float64]:
-    """Shares of a range, in (0, 1), spread evenly, and so are any that follow one another: multiples of the golden ratio.
+    """Shares of a range, in (0, 1), spread evenly, as are any that follow one another: multiples of the golden ratio.
 
     More of them begin with the same ones.
     """

@@ -119,7 +119,7 @@ def even_shares(count: int) -> NDArray[np.float64]:
 
     More of them begin with the same ones.
     """
-    return np.arange(1, count + 1) * GOLDEN % 1
+    return np.arange(1, count + 1, dtype=np.float64) * GOLDEN % 1
 
 
 def even_order(count: int) -> NDArray[np.int64]:

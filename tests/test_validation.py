@@ -177,15 +177,18 @@ def test_quality_is_told_for_each_sampler_and_number_of_evaluations(
 
 
 def test_variants_are_trained_and_judged_side_by_side(map_file, tmp_path, monkeypatch, capsys, few_figures):
-    arguments = [map_file, tmp_path, "--variants", "ours", "together_1", "--steps", 3, "--batch", 4, "--widths", 8, 16]
-    arguments += ["--sightlines", 2, "--samples", 3]
+    arguments = [map_file, tmp_path, "--variants", "ours", "no_spread", "together_1", "--steps", 3, "--batch", 4]
+    arguments += ["--widths", 8, 16, "--sightlines", 2, "--samples", 3]
     monkeypatch.setattr(sys, "argv", ["variants.py", *map(str, arguments)])
     script("variants").main()
     text = capsys.readouterr().out
     assert "scaling_xray" in text
-    assert {line.split()[0] for line in text.split("gas: mass in the map")[1].splitlines()[2:5]} == {
-        "ours", "together_1", "wiener",
+    assert {line.split()[0] for line in text.split("gas: mass in the map")[1].splitlines()[2:6]} == {
+        "ours", "no_spread", "together_1", "wiener",
     }  # fmt: skip
     stored = {n: json.loads((tmp_path / n / "training.json").read_text()) for n in ("ours", "together_1")}
     assert stored["ours"]["mass"]
     assert stored["together_1"]["noise"]["sigma_max"] == 1.0
+    ours, same = (read_model(tmp_path / name)[0] for name in ("ours", "no_spread"))
+    assert ours.spread
+    assert same == replace(ours, spread={})

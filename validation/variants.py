@@ -5,7 +5,7 @@
 | variant | what differs |
 |---|---|
 | ours | masses apart, spread of samples corrected, no physics in the loss |
-| no_spread | samples as the network gives them |
+| no_spread | the same weights, samples as the network gives them |
 | even | all pixels weigh alike in the loss |
 | mass, power, gas_fraction, forward | a term of physics in the loss, of weight --weight |
 | together | masses left to the pixels |
@@ -21,6 +21,7 @@ many sightlines they are judged.
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 from common import with_error
@@ -41,7 +42,6 @@ def variants(weight):
     ours = {"mass": True}
     return {
         "ours": ours,
-        "no_spread": {**ours, "spread_maps": 0},
         "even": {**ours, "bright": 0.0},
         **{name: {**ours, "physics": PhysicsWeights(**{name: weight})} for name in PHYSICS},
         "together": {},
@@ -49,6 +49,16 @@ def variants(weight):
         **{name: BASELINES[name] for name in ("h25", "h25_unet", "unet")},
         "h25_unet_80": {**BASELINES["h25_unet"], "noise": FROM_80},
     }
+
+
+VARIANTS = ["ours", "no_spread", *list(variants(0.0))[1:]]
+
+
+def without_spread(model, folder):
+    """A copy of the model whose samples are as its network gives them."""
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"spread": {}}))
 
 
 def print_slopes(report, names):
@@ -67,7 +77,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("maps", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--variants", nargs="+", default=list(variants(0.0)), choices=list(variants(0.0)))
+    parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--widths", type=int, nargs="+", default=TrainConfig().widths)
@@ -80,8 +90,10 @@ def main():
     common = {"steps": o.steps, "batch": o.batch, "widths": tuple(o.widths), "warmup": min(200, o.steps)}
     every = variants(o.weight)
     for name in o.variants:
-        config = TrainConfig(**{**common, **every[name]})
-        train(o.maps, o.folder / name, config, o.device)
+        weights = "ours" if name == "no_spread" else name
+        train(o.maps, o.folder / weights, TrainConfig(**{**common, **every[weights]}), o.device)
+        if name == "no_spread":
+            without_spread(o.folder / weights, o.folder / name)
         print(f"{name}: trained", flush=True)
     names = [f"{o.folder / name}@{o.replicas}" if name in REPLICAS else o.folder / name for name in o.variants]
     config = EvaluateConfig(sightlines=o.sightlines, samples=o.samples)

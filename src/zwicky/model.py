@@ -79,7 +79,7 @@ class ModelConfig:
         noisy: whether images may have noise and beams, which the network is told.
         mass: for models that predict the masses in the map apart from their shape: `network`, the keyword arguments of
             `MassHead`; `mean` of ln M [Msun] of each target; `root`, L of their covariance L L^T; `widths`, names
-            of given inputs, with commas -> correction of the widths; `prior`, see `zwicky.prior`.
+            of given inputs, with commas -> correction of the width in each direction of u; `prior`, see `zwicky.prior`.
         spread: names of given inputs, with commas -> correction of the spread of samples, see `zwicky.posterior`.
     """
 
@@ -215,7 +215,9 @@ def _parse(content: dict[str, Any]) -> ModelConfig:
         raise ValueError("a correction of the spread has another shape")
     if config.mass:
         config.standard_mass(torch.zeros(1, len(config.targets)))
-        {name: float(width) for name, width in config.mass["widths"].items()}, config.mass["prior"]["density"]
+        if any(np.shape(widths) != shape[:1] for widths in config.mass["widths"].values()):
+            raise ValueError("a correction of the widths of masses has another shape")
+        config.mass["prior"]["density"]
     return config
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from zwicky.dataset.loader import MapLoader
 from zwicky.diffusion.sample import DEFAULT_LEVELS
 from zwicky.model import KINDS, ModelConfig, Networks
-from zwicky.nn.mass import log_density
+from zwicky.nn.mass import log_density, widened
 from zwicky.posterior import key_of, spread_factors
 from zwicky.trainer import Trainer
 
@@ -27,6 +27,7 @@ MASS_MAPS = 256
 MOST_INPUTS = 3  # there are 2^K sets of given inputs
 SAMPLES = 4  # of each map
 PRIOR = 0.4  # standard deviation of ln width before the validation split is seen
+SWEEPS = 3  # over the directions of masses, whose widths are found one after the other
 
 
 @torch.no_grad()
@@ -46,20 +47,27 @@ def corrected_masses(trainer: Trainer, loader: MapLoader) -> ModelConfig:
         parts = [networks.mass(c.to(trainer.device), t.to(trainer.device))  # type: ignore[misc]
                  for c, t in zip(condition.split(64), told.split(64), strict=True)]  # fmt: skip
         ln_w, m, L = (torch.cat([part[i].cpu() for part in parts]) for i in range(3))
-        found[name] = likeliest_width(u, ln_w, m, L, clusters)
+        found[name] = likeliest_widths(u, ln_w, m, L, clusters)
     return replace(model, mass={**model.mass, "widths": found})
 
 
-def likeliest_width(u: Tensor, ln_w: Tensor, m: Tensor, L: Tensor, clusters: int) -> float:
-    """The factor of the widths of mixtures, about their means, by which masses u (B, C) of some clusters are likeliest.
+def likeliest_widths(u: Tensor, ln_w: Tensor, m: Tensor, L: Tensor, clusters: int) -> list[float]:
+    """Factors (C,) of the widths of mixtures, about their means, by which masses u (B, C) of clusters are likeliest.
+
+    One for each direction of u: a head may know the mass well and the ratio of two masses, a tenth as wide, badly.
 
     Args:
         ln_w (B, K), m (B, K, C), L (B, K, C, C): the mixtures, see `nn.mass`.
     """
-    mean = (ln_w.exp()[..., None] * m).sum(1, keepdim=True)
-    widths = np.geomspace(0.25, 4, 81)
-    likely = [float(log_density(u, ln_w, mean + w * (m - mean), w * L).mean()) for w in widths]
-    return float(widths[np.argmax(clusters * np.array(likely) - (np.log(widths) / PRIOR) ** 2 / 2)])
+    tried, best = torch.from_numpy(np.geomspace(0.25, 4, 81)).float(), torch.ones(u.shape[1])
+
+    def likely(widths: Tensor) -> float:
+        return clusters * float(log_density(u, *widened(ln_w, m, L, widths)).mean())
+
+    for i in [*range(len(best))] * SWEEPS:
+        options = torch.stack([torch.where(torch.arange(len(best)) == i, w, best) for w in tried])
+        best = options[int(np.argmax([likely(w) - float((w.log() / PRIOR).square().sum()) / 2 for w in options]))]
+    return best.tolist()
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ from zwicky.images import (
 from zwicky.io import UserError
 from zwicky.model import KINDS, ModelConfig, Networks, find_model, model_id, read_model
 from zwicky.nn.mass import draw as draw_mixture
-from zwicky.nn.mass import mixture_mean
+from zwicky.nn.mass import widened
 from zwicky.outliers import FEWEST, Reference, read_reference
 from zwicky.posterior import key_of, network_calls, respread, sample_maps
 from zwicky.prior import weights
@@ -154,27 +154,26 @@ class Model:
             return None
         ln_w, m, L = (part[0].cpu() for part in head(condition.to(self.device), told.to(self.device)))
         mass, k = self.config.mass, len(self.config.inputs)
-        width = mass["widths"].get(key_of(self.config, condition[0, k : 2 * k]), 1.0)
+        widths = mass["widths"].get(key_of(self.config, condition[0, k : 2 * k]), [1.0] * m.shape[1])
+        ln_w, m, L = widened(ln_w, m, L, torch.tensor(widths))
         if sampler == "mean":
             if prior != "training":
                 raise ValueError(f"the mean of one evaluation is that of the training; {prior!r} needs samples.")
-            return self._mean_mass(ln_w, m, L, width)
+            return self._mean_mass(ln_w, m, L)
         count = 1 if prior == "training" else CANDIDATES
         rngs = [np.random.default_rng([seed, i, 1]) for i in range(n)]
         normals = [torch.from_numpy(rng.standard_normal((count, m.shape[1]))).float() for rng in rngs]
         uniforms = [torch.from_numpy(rng.random(count)) for rng in rngs]
         pairs = zip(normals, uniforms, strict=True)
-        u = torch.stack([draw_mixture(ln_w, m, L, width, *pair) for pair in pairs])  # (n, count, C)
+        u = torch.stack([draw_mixture(ln_w, m, L, *pair) for pair in pairs])  # (n, count, C)
         ln_map = torch.logsumexp(self.config.ln_mass(u), 2).numpy()
         w = weights(prior, ln_map, mass["prior"], Cosmology(**self.config.cosmology), redshift)
         return u[range(n), [rng.choice(count, p=of / of.sum()) for rng, of in zip(rngs, w, strict=True)]]
 
-    def _mean_mass(self, ln_w: torch.Tensor, m: torch.Tensor, L: torch.Tensor, width: float) -> torch.Tensor:
+    def _mean_mass(self, ln_w: torch.Tensor, m: torch.Tensor, L: torch.Tensor) -> torch.Tensor:
         """Standardised ln of the mean M of a mixture of one map, (1, C)."""
-        centre = mixture_mean(ln_w, m)
-        means = self.config.ln_mass(centre + width * (m - centre))
-        roots = torch.tensor(self.config.mass["root"], dtype=torch.float64) @ (width * L.double())  # of ln M, (K, C, C)
-        ln_mean = torch.logsumexp(ln_w.double()[:, None] + means + (roots**2).sum(2) / 2, 0)
+        roots = torch.tensor(self.config.mass["root"], dtype=torch.float64) @ L.double()  # of ln M, (K, C, C)
+        ln_mean = torch.logsumexp(ln_w.double()[:, None] + self.config.ln_mass(m) + (roots**2).sum(2) / 2, 0)
         return self.config.standard_mass(ln_mean[None])
 
     def _normalised(

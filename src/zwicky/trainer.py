@@ -80,7 +80,9 @@ class Trainer:
 
     Args:
         fabric: the processes. objective, optimizer: as it has set them up.
-        best: weights of the lowest CRPS, with `patience`. elapsed: seconds of training so far.
+        best: weights of the lowest CRPS, with `patience`. head: weights of the encoder of masses with the lowest
+            validation loss `mass`; it has learnt the clusters by heart long before the maps are done. elapsed: seconds
+            of training so far.
     """
 
     config: TrainConfig
@@ -96,6 +98,8 @@ class Trainer:
     crps: float = float("inf")
     waited: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
+    mass: float = float("inf")
+    head: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def new(
@@ -119,8 +123,8 @@ class Trainer:
 
     @property
     def kept(self) -> dict[str, Tensor]:
-        """The weights of the finished model: those of the lowest CRPS, with `patience`, or the average of now."""
-        return self.best or self.ema.weights
+        """Weights of the finished model: the average of now or, with `patience`, of the lowest CRPS; `head` apart."""
+        return (self.best or self.ema.weights) | self.head
 
     @property
     def device(self) -> torch.device:
@@ -190,7 +194,9 @@ class Trainer:
         losses = [self._loss(objective, *each) for each in drawn]
         found = {"validation": sum(float(loss) for loss, _ in losses) / batches}
         if self.model.mass:
-            found["mass"] = sum(float(mass) for _, mass in losses) / batches
+            found["mass"] = self.fabric.broadcast(sum(float(mass) for _, mass in losses) / batches)
+            if found["mass"] < self.mass:
+                self.mass, self.head = found["mass"], self._average("mass.")
         if self.config.patience:
             found["crps"] = self._validate_crps(objective.networks, loader)
         return found
@@ -210,8 +216,12 @@ class Trainer:
         self.waited += 1
         if crps < self.crps:
             self.crps, self.waited = crps, 0
-            self.best = {k: v.detach().clone() for k, v in self.ema.weights.items()}
+            self.best = self._average()
         return crps
+
+    def _average(self, prefix: str = "") -> dict[str, Tensor]:
+        """A copy of the averaged weights whose names begin so."""
+        return {k: v.detach().clone() for k, v in self.ema.weights.items() if k.startswith(prefix)}
 
     def samples(self, networks: Networks, batch: Batch, count: int, levels: int) -> tuple[Tensor, Tensor]:
         """Samples of the normalised maps of a batch given their true masses, and their means, (B, count, C, Y, X)."""
@@ -237,10 +247,10 @@ class Trainer:
             return
         tensors = {f"net.{k}": v for k, v in self.networks.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()} | {f"head.{k}": v for k, v in self.head.items()}
         for i, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{k}": v for k, v in slots.items()}
-        numbers = {name: repr(getattr(self, name)) for name in ("step", "threads", "elapsed", "crps", "waited")}
+        numbers = {name: repr(getattr(self, name)) for name in ("step", "threads", "elapsed", "crps", "waited", "mass")}
         with atomic_path(path) as part:
             metadata = {**numbers, "config": self.identity}
             save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata)
@@ -267,10 +277,10 @@ class Trainer:
     def _take(self, metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> None:
         """The state of a checkpoint."""
         self.step, self.threads, self.waited = (int(metadata[name]) for name in ("step", "threads", "waited"))
-        self.elapsed, self.crps = float(metadata["elapsed"]), float(metadata["crps"])
+        self.elapsed, self.crps, self.mass = (float(metadata[name]) for name in ("elapsed", "crps", "mass"))
         self.networks.load_state_dict(_part(tensors, "net."))
         self.ema.load_state_dict(_part(tensors, "ema."))
-        self.best = _part(tensors, "best.")
+        self.best, self.head = _part(tensors, "best."), _part(tensors, "head.")
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _part(tensors, "adam.").items():
             index, slot = name.split(".", 1)

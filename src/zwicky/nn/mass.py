@@ -94,17 +94,21 @@ def log_density(u: Tensor, ln_w: Tensor, m: Tensor, L: Tensor) -> Tensor:
 
 
 def mixture_mean(ln_w: Tensor, m: Tensor) -> Tensor:
-    """Mean (C,) of the mixture of one map: ln w (K,), m (K, C)."""
-    return (ln_w.exp()[:, None] * m).sum(0)
+    """Mean (..., C) of mixtures: ln w (..., K), m (..., K, C)."""
+    return (ln_w.exp()[..., None] * m).sum(-2)
 
 
-def draw(ln_w: Tensor, m: Tensor, L: Tensor, width: float, normals: Tensor, uniforms: Tensor) -> Tensor:
-    """Samples u (n, C) of the mixture of one map, its widths times `width` about the mean of the mixture.
+def widened(ln_w: Tensor, m: Tensor, L: Tensor, widths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The mixtures ln w (..., K), m (..., K, C), L (..., K, C, C), u_i - mean of u_i times widths_i of widths (C,)."""
+    mean = mixture_mean(ln_w, m)[..., None, :]
+    return ln_w, mean + widths * (m - mean), widths[:, None] * L
+
+
+def draw(ln_w: Tensor, m: Tensor, L: Tensor, normals: Tensor, uniforms: Tensor) -> Tensor:
+    """Samples u (n, C) of the mixture of one map.
 
     Args:
         ln_w (K,), m (K, C), L (K, C, C). normals (n, C), uniforms (n,): the randomness.
     """
     which = torch.searchsorted(ln_w.exp().cumsum(0), uniforms * ln_w.exp().sum()).clamp_max(len(ln_w) - 1)
-    u = m[which] + torch.einsum("nij,nj->ni", L[which], normals)
-    mean = mixture_mean(ln_w, m)
-    return mean + width * (u - mean)
+    return m[which] + torch.einsum("nij,nj->ni", L[which], normals)

@@ -159,6 +159,7 @@ WRONG = {
     "no blocks": ("[train]\nblocks = -1\n", "blocks"),
     "dropout": ("[train]\ndropout = 2.0\n", "dropout"),
     "map too wide": ("[simulate]\nbox = 10.0\n[observe]\npixel_kpc = 1000.0\n", "box"),
+    "boxes of many depths": ("[observe]\ndepth_kpc = inf\n[clusters]\nnumber = 2\n", "depth_kpc is deeper than some"),
     "channels left out": ("[observe]\nchannels = ['gas', 'xray']\n", "dark_matter"),
     "odd pixels": ("[observe]\npixels = 100\n[train]\nwidths = [8, 8, 8, 8]\n", "pixels"),
 }

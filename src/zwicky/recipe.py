@@ -107,6 +107,7 @@ class Recipe:
         self._check_evaluation()
         if self.observe.pixels % self.train.multiple:
             raise ValueError(f"[observe] pixels must be a multiple of {self.train.multiple} for this network.")
+        depths = set()
         for s in self.simulations:
             nothing = Species(np.zeros((0, 3)), None, np.zeros(0))
             header = Particles(s.box_mpc, s.redshift_end, s.cosmology, nothing, nothing)
@@ -114,6 +115,10 @@ class Recipe:
             self.observe.check_angles(header, pixel_kpc)
             if self.observe.pixels * pixel_kpc / 1000 * (1 + s.redshift_end) > s.box_mpc:
                 raise ValueError(f"the maps of [observe] are wider than the box of [simulate], {s.box_mpc:.1f} Mpc.")
+            depths.add(self.observe.depth_in(header, pixel_kpc))
+        if len(depths) > 1:
+            least = min(depths) / 1e3
+            raise ValueError(f"[observe] depth_kpc is deeper than some boxes; all maps must be alike, {least:.1f} Mpc.")
 
     def _check_evaluation(self) -> None:
         """What would be found out only after hours."""

@@ -39,8 +39,8 @@ def test_a_known_bias_is_found_with_a_paired_error(rows):
     assert difference["value"] == pytest.approx(0.1, abs=0.005)
     assert difference["error"] < 0.3 * alone["error"]
     assert found["differences"]["b"]["r_mean_small"]["value"] == pytest.approx(0, abs=1e-12)
-    assert found["differences"]["b"]["b_sample_small"]["value"] == pytest.approx(
-        0.1 * found["models"]["a"]["b_sample_small"]["value"], rel=1e-6
+    assert found["differences"]["b"]["b_sample_weighted_small"]["value"] == pytest.approx(
+        0.1 * found["models"]["a"]["b_sample_weighted_small"]["value"], rel=1e-6
     )
 
 
@@ -54,5 +54,5 @@ def test_only_shared_maps_are_compared(rows):
 def test_a_single_map_has_no_calibration(rows):
     found = run({"a": rows["honest"], "b": rows["single"]})
     assert found["models"]["b"]["coverage_mass"]["value"] is None
-    assert found["differences"]["b"]["b_sample_large"]["value"] is None
+    assert found["differences"]["b"]["b_sample_weighted_large"]["value"] is None
     assert found["models"]["b"]["r_mean_large"]["value"] < found["models"]["a"]["r_mean_large"]["value"]

@@ -61,6 +61,17 @@ def test_cross_power_is_real_and_symmetric(rng):
     np.testing.assert_allclose(forward, back)
 
 
+def test_weighted_b_of_samples_is_one_where_the_power_is_uncertain(rng):
+    """P of truth and samples scatter by 0.4 in ln about what the image tells; the mean of sqrt(P_xx / P_tt) is 1.06."""
+    told = np.exp(rng.normal(0, 1.0, (4000, 1)))
+    tt = told * np.exp(rng.normal(0, 0.4, (4000, 1)))
+    xx = told * np.exp(rng.normal(0, 0.4, (4000, 50))).mean(1, keepdims=True)
+    assert metrics.transfer(xx, tt)[0] == pytest.approx(np.exp(3 / 8 * 0.4**2), abs=0.01)
+    assert metrics.sample_transfer(xx, tt, 0.9 * told)[0] == pytest.approx(1.0, abs=0.01)
+    assert metrics.sample_transfer(1.21 * xx, tt, 0.9 * told)[0] == pytest.approx(1.1, abs=0.01)
+
+
+
 @pytest.mark.parametrize("pooled", [False, True])
 def test_identical_maps_have_unit_transfer_and_correlation(rng, pooled):
     a = white(rng, 4)

@@ -195,11 +195,11 @@ def test_the_first_line_of_metrics_is_all_warnings(folder):
 
 def comparison():
     def numbers(value):
-        return {key: {"value": value, "error": 0.01, "maps": 9} for key in ("mass_crps", "b_sample_large")}
+        return {key: {"value": value, "error": 0.01, "maps": 9} for key in ("mass_crps", "b_sample_weighted_large")}
 
     statistics = {
         "mass_crps": {"label": "CRPS of the mass / mass", "ideal": "low"},
-        "b_sample_large": {"label": "b of samples, k < 2", "ideal": 1.0},
+        "b_sample_weighted_large": {"label": "b of samples, k < 2", "ideal": 1.0},
     }
     gone = {key: {"value": None, "error": None, "maps": 0} for key in statistics}
     return {

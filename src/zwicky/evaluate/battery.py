@@ -191,6 +191,7 @@ def _power_curves(values: Array, n_samples: int) -> dict[str, Array]:
         "b_mean_pooled": metrics.transfer(P.mm, P.tt, pooled=True),
         "r_mean_pooled": metrics.correlation(P.mt, P.mm, P.tt, pooled=True),
         "b_sample_pooled": metrics.transfer(P.xx, P.tt, pooled=True),
+        "b_sample_weighted": metrics.sample_transfer(P.xx, P.tt, P.mm),
         "r_sample_pooled": metrics.correlation(P.xt, P.xx, P.tt, pooled=True),
         "b_minus_r": metrics.identity_residual(P),
         "b_minus_r_debiased": metrics.identity_residual(P, n_samples),

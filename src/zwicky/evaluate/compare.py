@@ -60,10 +60,6 @@ def _r_mean(P: metrics.Powers) -> Array:
     return metrics.correlation(P.mt, P.mm, P.tt)
 
 
-def _b_sample(P: metrics.Powers) -> Array:
-    return metrics.transfer(P.xx, P.tt)
-
-
 def _scale(curve: Callable[[metrics.Powers], Array], large: bool) -> Callable[[Row, Array], Array]:
     """A curve (K,) of the powers of one map, averaged over the bins of large or of small scales."""
 
@@ -72,6 +68,21 @@ def _scale(curve: Callable[[metrics.Powers], Array], large: bool) -> Callable[[R
         return np.atleast_1d(metrics.scale_averages(k, curve(powers))[0 if large else 1])
 
     return of_row
+
+
+def _sample_powers(large: bool) -> Callable[[Row, Array], Array]:
+    """P_xx, P_tt and P_mm of one map in the bins of large or of small scales, (3 K',) flat."""
+
+    def of_row(row: Row, k: Array) -> Array:
+        P = metrics.Powers(*row["powers"])
+        return np.stack([P.xx, P.tt, P.mm])[:, (k < metrics.K_SPLIT) == large].ravel()
+
+    return of_row
+
+
+def _b_sample(values: Array) -> float:
+    xx, tt, mm = values.reshape(len(values), 3, -1).swapaxes(0, 1)
+    return float(metrics.nan_mean(metrics.sample_transfer(xx, tt, mm)))
 
 
 STATISTICS: dict[str, Statistic] = {
@@ -91,14 +102,14 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "r_mean_large": Statistic("r of the mean, k < 2", "high", _scale(_r_mean, True), _mean),
     "r_mean_small": Statistic("r of the mean, k >= 2", "high", _scale(_r_mean, False), _mean),
-    "b_sample_large": Statistic("b of samples, k < 2", 1.0, _scale(_b_sample, True), _mean),
-    "b_sample_small": Statistic("b of samples, k >= 2", 1.0, _scale(_b_sample, False), _mean),
+    "b_sample_weighted_large": Statistic("b of samples, weighted, k < 2", 1.0, _sample_powers(True), _b_sample),
+    "b_sample_weighted_small": Statistic("b of samples, weighted, k >= 2", 1.0, _sample_powers(False), _b_sample),
     "coverage_pixels": Statistic("coverage of pixels", "coverage", lambda row, k: np.atleast_1d(row["covered"]), _mean),
     "coverage_mass": Statistic(
         "coverage of the mass", "coverage", lambda row, k: mass_errors(row)[1][MAP : MAP + 1], _mean,
     ),
 }  # fmt: skip
-CALIBRATION = ("b_sample_large", "b_sample_small", "coverage_pixels", "coverage_mass")  # need a posterior
+CALIBRATION = tuple(key for key in STATISTICS if key.startswith(("b_sample", "coverage")))  # need a posterior
 
 
 def compare(

@@ -122,10 +122,10 @@ def _checks(truth: Array, x: Array, rng: np.random.Generator) -> list[Check]:
 
 
 def _power_checks(power: dict[str, Any]) -> list[Check]:
-    """b_sample = 1, b_mean = r_mean, by powers pooled over maps."""
+    """b_sample = 1, b_mean = r_mean, by powers pooled over maps, as they are and with weights."""
     checks = []
     for scale in ("large", "small"):
-        for name, ideal in (("b_sample_pooled", 1.0), ("b_minus_r_debiased", 0.0)):
+        for name, ideal in (("b_sample_pooled", 1.0), ("b_sample_weighted", 1.0), ("b_minus_r_debiased", 0.0)):
             checks.append(Check(f"{name}, {scale} scales", power[name][scale], ideal, power[name][f"{scale}_error"]))
     return checks
 

@@ -9,7 +9,7 @@
 | even | all pixels weigh alike in the loss |
 | mass, power, gas_fraction, forward | a term of physics in the loss, of weight --weight |
 | together | masses left to the pixels |
-| together_1 | that, with sigma_max = 1 |
+| together_1 | that, with sigma_max = 1; samples start at their mean and not at noise, as the published ones do |
 | h25, h25_unet, unet | the baselines of `zwicky train --baseline` |
 | h25_unet_80 | the second of these, with sigma_max = 80 |
 

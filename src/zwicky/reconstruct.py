@@ -48,6 +48,10 @@ CANDIDATES = 200  # masses of which one is taken, by its weight, under another p
 LARGEST = 50.0  # standard deviations of the training pixels; a sample beyond has diverged
 
 
+class DivergedError(ValueError):
+    """The samples of a map grew without bound."""
+
+
 @dataclass
 class Model:
     """A trained model, ready to sample."""
@@ -108,7 +112,7 @@ class Model:
         if wcs is not None:
             wcs = regrid_wcs(wcs, shape, pixel_kpc, self.config.pixels, self.config.pixel_kpc)
         if not (x.abs() < LARGEST).all():
-            raise ValueError("the samples diverged; take more --steps, or check the units of the images.")
+            raise DivergedError("the samples diverged; take more --steps, or check the units of the images.")
         samples = self._maps(x, u)
         outlier = None if self.reference is None else self.reference.score(
             y[0].numpy(), known[0].numpy(), self._scaled(samples) if self.config.mass else x.numpy()

@@ -140,6 +140,17 @@ def test_several_have_a_report_each_and_a_comparison(model_folder, map_file, tmp
     assert found["differences"]["scaling_xray"]["mass_crps"]["maps"] == 2
 
 
+def test_samples_that_diverge_are_counted_and_left_out(model_folder, map_file, tmp_path):
+    """Those of one model do not end the evaluation of the others."""
+    config = replace(CONFIG, sampler="euler_maruyama", steps=4)
+    folder = evaluate([model_folder, "wiener"], map_file, tmp_path / "r", config)
+    found = json.loads((folder / model_folder.name / "metrics.json").read_text())["channels"]["gas"]
+    assert found["bins"]["all"]["n_maps"] == 0
+    assert any("NaN or infinity for 3 of 3 maps" in text for text in found["warnings"])
+    compared = json.loads((folder / "comparison.json").read_text())["channels"]["gas"]["models"]
+    assert [compared[name]["mass_crps"]["maps"] for name in (model_folder.name, "wiener")] == [0, 3]
+
+
 def test_the_report_knows_inputs_and_examples(report):
     content = json.loads((report / "metrics.json").read_text())["channels"]["gas"]["bins"]["all"]
     assert content["power"]["r_input_compton_y"]["small"] > 0.5

@@ -262,7 +262,7 @@ def _profile_metrics(rows: Row, boot: Bootstrap, n_samples: int) -> dict[str, An
 def _profile_ranks(u: Array, boot: Bootstrap) -> dict[str, Any]:
     """Coverage of all annuli at each level, and ranks of each annulus (R, RANK_BINS) with chi^2 over clusters."""
     levels = boot(u, calibration.coverage_at_levels)
-    tests = [calibration.rank_chi2(calibration.rank_histogram(ranks, bins=5)) for ranks in u[boot.one_a_cluster].T]
+    tests = [calibration.rank_chi2(calibration.rank_histogram(ranks, bins=5)) for ranks in u[boot.independent].T]
     return {
         **with_error("levels", levels), "levels_max_deviation": calibration.max_deviation(levels[0]),
         "ranks": np.stack([calibration.rank_histogram(ranks, RANK_BINS) for ranks in u.T]),
@@ -309,7 +309,7 @@ def _tarp_metrics(rows: Row, boot: Bootstrap) -> dict[str, Any]:
     floor = np.finfo(float).tiny
     log = [np.log(np.maximum(rows[name], floor)) for name in ("profile_samples", "profile")]
     curve = calibration.tarp(log[0], log[1], boot.rng)
-    deviation, limit = calibration.max_deviation(curve), calibration.deviation_limit(boot.n_clusters)
+    deviation, limit = calibration.max_deviation(curve), calibration.deviation_limit(boot.n_groups)
     return {"levels": curve, "max_deviation": deviation, "limit_95": limit, "vector": "log profile"}
 
 

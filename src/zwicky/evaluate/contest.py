@@ -15,7 +15,7 @@ from zwicky.evaluate.baselines import BASELINES, fit_baseline
 from zwicky.io import UserError
 from zwicky.model import SHIPPED
 from zwicky.products import SURFACE_DENSITY
-from zwicky.reconstruct import Model, load_model
+from zwicky.reconstruct import DivergedError, Model, load_model
 
 Draw = Callable[[Seen, int, int], dict[str, NDArray]]
 TOTAL = ("gas", "dark_matter")  # of simulations without stars
@@ -102,10 +102,13 @@ def _of_model(
     judged = _judged(model, maps)
 
     def draw(seen: Seen, n: int, seed: int) -> dict[str, NDArray]:
-        x = model.sample(
-            seen.images, maps.redshift, maps.pixel_kpc, n, seed, masks=seen.masks, noise=seen.noise,
-            fwhm_kpc=seen.fwhm_kpc, sampler=sampler or None, steps=steps or None, prior=prior,
-        ).samples  # fmt: skip
+        try:
+            x = model.sample(
+                seen.images, maps.redshift, maps.pixel_kpc, n, seed, masks=seen.masks, noise=seen.noise,
+                fwhm_kpc=seen.fwhm_kpc, sampler=sampler or None, steps=steps or None, prior=prior,
+            ).samples  # fmt: skip
+        except DivergedError:  # counted and left out, as all maps that are not finite
+            x = dict.fromkeys(model.config.targets, np.full((n, maps.pixels, maps.pixels), np.nan, np.float32))
         return {name: x[name] if name in x else sum(x[part] for part in TOTAL) for name in judged}  # type: ignore[misc]
 
     return Contestant(model.name, model.id, judged, inputs, draw, most)

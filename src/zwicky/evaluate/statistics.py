@@ -40,9 +40,9 @@ class Bootstrap:
         return value, metrics.bootstrap_over_clusters(values, self.groups, statistic, self.n, self.rng).std(0, ddof=1)
 
     @property
-    def one_a_cluster(self) -> Array:
-        """A row of each cluster: sightlines of one cluster are not independent."""
-        return np.unique(self.ids, return_index=True)[1]
+    def independent(self) -> Array:
+        """A row of each group: sightlines of one cluster, or of clusters of one simulation, are not independent."""
+        return np.unique(self.groups, return_index=True)[1]
 
 
 def with_error(name: str, pair: tuple[Array, Array]) -> dict[str, Array]:
@@ -64,7 +64,7 @@ def mass_metrics(rows: Row, a: int, boot: Bootstrap, n_samples: int) -> dict[str
     error, inside = mass_errors(rows)
     summary, summary_error = boot(error[:, a], metrics.spread)
     slopes, slopes_error = boot(np.stack([M, M_hat], axis=1), lambda v: metrics.mass_slopes(v[:, 0], v[:, 1]))
-    chi2, p_value = calibration.rank_chi2(calibration.rank_histogram(u[boot.one_a_cluster], bins=5))
+    chi2, p_value = calibration.rank_chi2(calibration.rank_histogram(u[boot.independent], bins=5))
     levels = boot(u, calibration.coverage_at_levels)
     return {
         "error_median": summary[0], "error_plus": summary[1], "error_minus": summary[2],
@@ -72,7 +72,7 @@ def mass_metrics(rows: Row, a: int, boot: Bootstrap, n_samples: int) -> dict[str
         "error_minus_error": summary_error[2],
         **with_error("coverage", boot(inside[:, a], metrics.nan_mean)), "coverage_target": target(n_samples),
         **with_error("levels", levels), "levels_max_deviation": calibration.max_deviation(levels[0]),
-        "levels_limit_95": calibration.deviation_limit(boot.n_clusters),
+        "levels_limit_95": calibration.deviation_limit(boot.n_groups),
         "ranks": calibration.rank_histogram(u, RANK_BINS),
         "rank_chi2": chi2, "rank_dof": 4, "rank_p_value": p_value,
         **with_error("crps_over_mass", boot(ratio(rows["mass_crps"][:, a], M), metrics.nan_mean)),

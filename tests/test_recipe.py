@@ -82,8 +82,10 @@ def test_planted_clusters_are_flat_in_log_mass_in_boxes_just_large_enough(tmp_pa
     text = "[simulate]\nda = 0.02\nseeds = [1]\n[clusters]\nnumber = 4\nlowest = 1e14\nhighest = 1.6e15\nseed = 7\n"
     free, *bound = read_recipe(write(tmp_path, text)).simulations
     assert (free.seed, free.cluster, free.n) == (1, 0.0, 64)
-    shares = np.log([s.cluster / 1e14 for s in bound]) / np.log(16)
-    assert sorted(shares // 0.25) == [0, 1, 2, 3]
+    masses = sorted(s.cluster for s in bound)
+    assert masses == pytest.approx([1.924e14, 3.703e14, 5.549e14, 1.068e15], rel=1e-3)
+    shares = np.log([m / 1e14 for m in masses]) / np.log(16)
+    assert (shares // 0.25).tolist() == [0, 1, 2, 3]
     assert [s.seed for s in bound] == [7, 8, 9, 10]
     for s in bound:
         assert s.da == 0.02

@@ -44,7 +44,7 @@ def run(folder, n, eta, finer=1):
 
 
 def compare(coarse, fine, number):
-    """M(<r) of the heaviest halos over that of the fine run (H, R), and P(k) over it, with k [h/Mpc]; both printed."""
+    """M(<r) of the heaviest halos over that of the fine run (H, R); printed, with the ratio of P(k)."""
     config, particles, found = coarse
     _, truth, reference = fine
     reference = reference[:number]

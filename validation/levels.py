@@ -16,7 +16,6 @@ from pathlib import Path
 
 from common import COLOURS, draw, with_error
 
-from zwicky.dataset.store import open_maps
 from zwicky.diffusion.sample import SAMPLERS
 from zwicky.evaluate.run import EvaluateConfig, evaluate
 from zwicky.model import read_model
@@ -36,12 +35,11 @@ def judged(o, sampler, levels):
         split=o.split, sightlines=o.sightlines, samples=o.samples, sampler=sampler, steps=levels, seed=o.seed
     )
     report = evaluate([o.model], o.maps, o.folder / f"{sampler}-{levels}", config)
-    channels = json.loads((report / "metrics.json").read_text())["channels"]
-    found = {name: channel["bins"]["all"] for name, channel in channels.items()}
-    lost = len(open_maps(o.maps).few(o.split, o.sightlines)) - min(channel["n_maps"] for channel in found.values())
-    if lost:
-        print(f"{sampler}, {levels} levels: samples of {lost} maps diverged", flush=True)
-    return None if lost else found
+    metrics = json.loads((report / "metrics.json").read_text())
+    diverged = [text for text in metrics["warnings"] if "the model returned NaN or infinity" in text]
+    for text in diverged:
+        print(f"{sampler}, {levels} levels: {text}", flush=True)
+    return None if diverged else {name: channel["bins"]["all"] for name, channel in metrics["channels"].items()}
 
 
 def line(sampler, count, found, best):

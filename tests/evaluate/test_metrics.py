@@ -71,7 +71,6 @@ def test_weighted_b_of_samples_is_one_where_the_power_is_uncertain(rng):
     assert metrics.sample_transfer(1.21 * xx, tt, 0.9 * told)[0] == pytest.approx(1.1, abs=0.01)
 
 
-
 @pytest.mark.parametrize("pooled", [False, True])
 def test_identical_maps_have_unit_transfer_and_correlation(rng, pooled):
     a = white(rng, 4)

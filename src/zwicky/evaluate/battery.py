@@ -260,7 +260,7 @@ def _profile_metrics(rows: Row, boot: Bootstrap, n_samples: int) -> dict[str, An
 
 
 def _profile_ranks(u: Array, boot: Bootstrap) -> dict[str, Any]:
-    """Coverage of all annuli at each level, and ranks of each annulus (R, RANK_BINS) with chi^2 over clusters."""
+    """Coverage of all annuli at each level, and ranks of each annulus (R, RANK_BINS) with chi^2 over groups."""
     levels = boot(u, calibration.coverage_at_levels)
     tests = [calibration.rank_chi2(calibration.rank_histogram(ranks, bins=5)) for ranks in u[boot.independent].T]
     return {

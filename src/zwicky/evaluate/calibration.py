@@ -73,7 +73,7 @@ def rank_histogram(u: Array, bins: int = 20) -> Array:
 def rank_chi2(counts: Array) -> tuple[float, float]:
     """chi^2 of a rank histogram against a flat one, and its p-value; holds for independent entries only.
 
-    Neighbouring pixels are not independent: apply it to one number per cluster.
+    Neighbouring pixels are not independent: apply it to one number per independent group.
     """
     expected = counts.sum() / len(counts)
     chi2 = float(((counts - expected) ** 2).sum() / expected)

@@ -105,13 +105,15 @@ class Gravity:
         """
         short = kernels(mass.device).gravity(
             cells.position, mass, wanted, cells.start, cells.n, *self._pair_units()
-        ) * (self.mass_unit / self.cutoff**2)
-        force, psi = short[:, :3] * self.newton, short[:, 3]
+        )
+        short *= self.mass_unit / self.cutoff**2
+        force, psi = short[:, :3].mul_(self.newton), short[:, 3]
         modes, filters = rfft(deposit(cells, mass, self.mesh)), _mesh_filters(self)
+        pull = modes * filters.force
         for axis in range(3):
-            force[:, axis] += gather(cells, irfft(modes * filters.force * filters.ik[axis]))
+            force[:, axis] += gather(cells, irfft(pull * filters.ik[axis]))
         if wanted.any():
-            psi += gather(cells, irfft(modes * filters.scalar))
+            psi += gather(cells, irfft(modes.mul_(filters.scalar)))
         return force, psi
 
     def potential_energy(self, cells: Cells, mass: Tensor) -> float:

@@ -31,6 +31,7 @@ from zwicky.units import G_CGS, K_B, M_PROTON, MPC, MSUN, MU
 COURANT = 0.3
 MAX_SUBCYCLES = 8
 FIRST_ICM = 0.1  # scale factor before which no halo is hot enough to matter
+PART = 2**20  # particles whose temperatures are worked out together: arrays that fit in memory already at hand
 FASTEST = 0.999  # quantile of the particles that sets the steps
 SHOWN = 64  # particles that a support radius of a snapshot holds
 
@@ -270,24 +271,25 @@ def _update_pressure(universe: Universe, state: State, cells: Cells) -> None:
 
 def _update_temperature(universe: Universe, state: State) -> Tensor:
     """T(rho, psi) of the gas from the matter density and psi at its particles; returns -grad phi of all particles."""
-    solver, model, n = universe.solver, universe.model, state.n_gas
-    overdensity = (state.density / universe.mean_gas_density).double()
-    dense = (overdensity > model.blend / 2) & (state.a > FIRST_ICM) & is_hot(universe, state.a)
+    solver, model, hot = universe.solver, universe.model, is_hot(universe, state.a)
+    overdensity = state.density / universe.mean_gas_density
+    dense = (overdensity > model.blend / 2) & (hot and state.a > FIRST_ICM)
     cells = solver.sort(state.fixed)
     wanted = torch.cat([torch.zeros_like(dense), dense])[cells.order]
     mass = particle_masses(universe, cells)
     acceleration, psi = solver.fields(cells, mass, wanted)
+    if hot:
+        state.temperature, state.drive = igm_temperature(model, overdensity), torch.ones_like(state.h)
     if dense.any():
-        rho = _matter_density(universe, state, cells, mass, wanted)
-        psi = cells.restore(psi)[n:].double() + solver.missing_scalar * rho
+        rho, psi = _matter_density(universe, state, cells, mass, wanted), cells.restore(psi)[-state.n_gas :]
         icm = temperature_map(model, universe.cosmology, state.a, solver.high_pass, pair=sum(universe.masses))
-        rho *= MSUN / MPC**3 / state.a**3
-        psi *= G_CGS * MSUN / MPC**2 / state.a**2
-        traits = state.traits.double() if state.traits.shape[1] else None
-        temperature, drive = gas_temperature(model, icm, overdensity, rho, psi, traits)
-        state.temperature, state.drive = temperature.float(), drive.float()
-    elif is_hot(universe, state.a):
-        state.temperature, state.drive = igm_temperature(model, overdensity).float(), torch.ones_like(state.h)
+        for part in dense.nonzero()[:, 0].split(PART):
+            rho_part = rho[part].double() * solver.mass_unit
+            psi_part = (psi[part].double() + solver.missing_scalar * rho_part) * (G_CGS * MSUN / MPC**2 / state.a**2)
+            rho_part *= MSUN / MPC**3 / state.a**3
+            traits = state.traits[part].double() if state.traits.shape[1] else None
+            temperature, drive = gas_temperature(model, icm, overdensity[part].double(), rho_part, psi_part, traits)
+            state.temperature[part], state.drive[part] = temperature.float(), drive.float()
     return cells.restore(acceleration)
 
 
@@ -298,7 +300,6 @@ def particle_masses(universe: Universe, cells: Cells) -> Tensor:
 
 
 def _matter_density(universe: Universe, state: State, cells: Cells, mass: Tensor, wanted: Tensor) -> Tensor:
-    """Comoving density of all matter [Msun / Mpc^3] at the gas (N,), with its support radii; 0 where not wanted."""
+    """Comoving density of all matter [mass unit of the solver / Mpc^3] at the wanted gas, 0 elsewhere (N,)."""
     h = torch.cat([state.h, state.h])[cells.order].clamp_max(sph.longest_support(cells.n, universe.box))
-    rho = cells.restore(sph.density(cells, mass, h, wanted, universe.box))[-state.n_gas :]
-    return rho.double() * universe.solver.mass_unit
+    return cells.restore(sph.density(cells, mass, h, wanted, universe.box))[-state.n_gas :]

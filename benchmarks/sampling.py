@@ -88,7 +88,8 @@ def zwicky_model(name: str) -> Model:
 def zwicky_evaluation(model: Model, bf16: bool) -> Work:
     """One evaluation of the denoiser for one cluster."""
     net = set_precision(model.networks.denoiser.net, bf16)
-    x, condition, scalars = torch.randn(1, 2, PIXELS, PIXELS), torch.randn(1, 4, PIXELS, PIXELS), torch.zeros(1, 2)
+    batch, _ = RandomMaps(model).batch(1, 0, 0)
+    x, condition, scalars = batch.x, batch.condition, torch.zeros(1, model.config.network["scalar_features"])
     return Work(net, torch.no_grad()(lambda: model.networks.denoiser(x, torch.ones(1), condition, scalars)))
 
 
@@ -101,13 +102,17 @@ def zwicky_samples(model: Model, bf16: bool, sampler: str) -> Work:
 
 
 class RandomMaps:
-    """White noise in place of the batches of a `MapLoader`."""
+    """White noise in place of the batches of a `MapLoader`, in as many planes as the network of a model takes."""
+
+    def __init__(self, model: Model):
+        self.out, self.beams = model.config.network["out_channels"], len(model.config.inputs)
+        self.planes = model.config.network["in_channels"] - self.out
 
     def batch(self, size: int, seed: int, step: int) -> tuple[Batch, torch.Generator]:
         """A batch and the generator of the step."""
         rng = torch.Generator().manual_seed(step)
-        x, condition = (torch.randn(size, n, PIXELS, PIXELS, generator=rng) for n in (2, 4))
-        return Batch(x, condition, torch.zeros(size, 2), torch.zeros(size, 2)), rng
+        x, condition = (torch.randn(size, n, PIXELS, PIXELS, generator=rng) for n in (self.out, self.planes))
+        return Batch(x, condition, torch.zeros(size, self.beams), torch.zeros(size, self.out)), rng
 
 
 def zwicky_training(model: Model, bf16: bool) -> Work:
@@ -118,7 +123,7 @@ def zwicky_training(model: Model, bf16: bool) -> Work:
     fabric.launch()
     trainer = Trainer.new(TrainConfig(batch=BATCH), model.config, fabric, "")
     net = set_precision(trainer.networks.denoiser.net, bf16)
-    return Work(net, lambda: trainer.advance(RandomMaps()))
+    return Work(net, lambda: trainer.advance(RandomMaps(model)))
 
 
 def zwicky(name: str, work: str, bf16: bool) -> Work:

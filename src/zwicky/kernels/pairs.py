@@ -1,7 +1,7 @@
 """The equation of one pair, in plain numbers of float32: compiled once for the CPU and once for CUDA.
 
 numba keeps what it compiled as long as the file of the loops is the same: who changes an equation here, or the split,
-must touch `cpu.py` as well.
+must touch `cpu_gravity.py`, `cpu_mesh.py` and `cpu_sph.py` as well.
 
 Lengths are in units of the cutoff r_c for gravity (`split`); SPH takes any.
 """

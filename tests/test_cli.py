@@ -248,6 +248,9 @@ OTHERS = {
     "preset": ("simulate --preset n65 --out OUT", "preset must be one of n64"),
     "closure": ("simulate --closure loud --out OUT", "closure"),
     "particles": ("simulate --particles 2 --out OUT", "n >= 8"),
+    "simulate, recipe": ("simulate --recipe BAD --seed 3 --out OUT", "has no simulation of seed 3; it has 0."),
+    "simulate, no recipe": ("simulate --recipe none.toml --out OUT", "none.toml does not exist"),
+    "simulate, both": ("simulate --recipe GOOD --box 20 --out OUT", "--box does not go with --recipe"),
     "memory": ("simulate --particles 100000 --out OUT", "GB of memory"),
     "redshift": ("simulate --redshift 60 --out OUT", "start > end"),
     "simulate, out": ("simulate --particles 8 --out BELOW", "cannot write into the folder"),
@@ -324,6 +327,24 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(zwicky, outside, 
     assert (status, err) == (0, "")
     assert isinstance(json.loads(out), dict)
     assert tree(tmp_path) == before
+
+
+def test_a_simulation_of_a_recipe_is_that_of_its_seed(zwicky, tmp_path):
+    """Boxes may be narrower than the maps that a whole recipe would make of them."""
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        "[simulate]\nn = 16\nbox = 5\nseeds = [2, 3]\neta = 0.1\ncosmology = { omega_m = 0.25 }\n"
+        "[clusters]\nnumber = 2\nseed = 8\n"
+    )
+
+    def told(seed):
+        return json.loads(zwicky("simulate", "--recipe", recipe, "--seed", seed, "--dry-run", "--out", tmp_path)[1])
+
+    for seed in (3, 9):
+        config = told(seed)
+        assert (config["seed"], config["eta"], config["cosmology"]["omega_m"]) == (seed, 0.1, 0.25)
+        assert (config["box"] == 5) is (seed == 3)
+        assert (config["cluster"] > 1e14) is (seed == 9)
 
 
 def test_the_table_and_the_metallicity_of_maps_are_settings(zwicky, outside):

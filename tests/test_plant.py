@@ -18,7 +18,7 @@ from zwicky.snapshots import read_snapshot
 CONFIG = SimulationConfig(n=16, box=34.0, seed=3, cluster=3e14, redshift_start=19.0)
 
 
-def search(monkeypatch, error_of, config=CONFIG):
+def search(monkeypatch, error_of, progress=None):
     """The heights tried by `peak_height`, and its answer, for log10(mass / asked) a known function of the height."""
     tried = []
 
@@ -28,7 +28,7 @@ def search(monkeypatch, error_of, config=CONFIG):
         return 0.0 if error is None else c.cluster * 10**error
 
     monkeypatch.setattr(plant, "cluster_mass", weigh)
-    return tried, plant.peak_height(config)
+    return tried, plant.peak_height(CONFIG, progress)
 
 
 @pytest.mark.parametrize("right", [0.7, 1.2, 1.5, 1.9, 2.4, 3.0])
@@ -41,9 +41,11 @@ def test_a_smooth_relation_is_solved(monkeypatch, right, slope):
 
 def test_a_jump_in_mass_ends_on_its_better_side(monkeypatch):
     """Two halos that merge or not: nothing lies between -0.2 and 0.3."""
-    tried, height = search(monkeypatch, lambda x: -0.2 if x < 1.8 else 0.3)
+    told = []
+    tried, height = search(monkeypatch, lambda x: -0.2 if x < 1.8 else 0.3, lambda *what: told.append(what))
     assert height < 1.8
     assert len(tried) == plant.TRIALS
+    assert told[-1] == (plant.TRIALS, plant.TRIALS, "the closest has 0.63 of the mass asked for")
 
 
 def test_without_a_halo_the_peak_is_raised(monkeypatch):

@@ -192,7 +192,7 @@ def append_jsonl(path: str | Path, record: dict[str, Any]) -> None:
 def keep_jsonl_until(path: str | Path, step: int) -> None:
     """Drop the records of steps after `step`, which a resumed run will make again, and a line that was cut off."""
     path = Path(path)
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text().splitlines() if path.is_file() else []
     with atomic_path(path) as part:
         part.write_text("".join(line + "\n" for line in lines if _step_of(line) <= step))
 

@@ -82,7 +82,7 @@ def planted(
 def peak_height(
     config: SimulationConfig, progress: Callable[[int, int, str], None] | None = None, device: str = "cpu"
 ) -> float:
-    """The height whose cluster is closest to the mass asked for.
+    """The height whose cluster is closest to the mass asked for; progress tells by how much it is off.
 
     Raises:
         UserError: it is off by a factor of two.
@@ -104,6 +104,8 @@ def peak_height(
     best, error = min(tried, key=lambda t: abs(t[1]))
     if abs(error) > FAR:
         raise UserError(f"no peak makes a cluster of {config.cluster:.2g} Msun of these modes; choose another seed.")
+    if progress and abs(error) > CLOSE:
+        progress(TRIALS, TRIALS, f"the closest has {10**error:.2f} of the mass asked for")
     return best
 
 

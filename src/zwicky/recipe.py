@@ -137,17 +137,7 @@ def read_recipe(path: str | Path) -> Recipe:
     Raises:
         UserError: the file is missing, is not TOML, or has an unknown or impossible setting; the message names it.
     """
-    path = require_file(path, "the recipe")
-    try:
-        content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a TOML file: {error}.") from error
-    unknown = set(content) - {f.name for f in fields(Recipe)} - {"simulate", "clusters"}
-    if unknown or "simulations" in content:
-        raise UserError(f"{path} has an unknown section [{sorted(unknown or {'simulations'})[0]}].")
-    for section, settings in content.items():
-        if not isinstance(settings, dict):
-            raise UserError(f"{path}: {section} must be a section, [{section}] with settings below it.")
+    content = _content(path)
     stages = (
         _simulations(content, str(path)),
         build(HalosConfig, content.get("halos", {}), f"{path}: [halos]"),
@@ -159,6 +149,34 @@ def read_recipe(path: str | Path) -> Recipe:
         return Recipe(*stages)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def simulation_of(path: str | Path, seed: int) -> SimulationConfig:
+    """The simulation of a seed in a recipe, whose other sections than [simulate] and [clusters] do not matter.
+
+    Raises:
+        UserError: as of `read_recipe`, or the recipe has no such seed.
+    """
+    found = {config.seed: config for config in _simulations(_content(path), str(path))}
+    if seed not in found:
+        raise UserError(f"{path} has no simulation of seed {seed}; it has {', '.join(map(str, found))}.")
+    return found[seed]
+
+
+def _content(path: str | Path) -> dict[str, dict[str, Any]]:
+    """Sections of a recipe and their settings."""
+    path = require_file(path, "the recipe")
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a TOML file: {error}.") from error
+    unknown = set(content) - {f.name for f in fields(Recipe)} - {"simulate", "clusters"}
+    if unknown or "simulations" in content:
+        raise UserError(f"{path} has an unknown section [{sorted(unknown or {'simulations'})[0]}].")
+    for section, settings in content.items():
+        if not isinstance(settings, dict):
+            raise UserError(f"{path}: {section} must be a section, [{section}] with settings below it.")
+    return content
 
 
 def _simulations(content: dict[str, Any], path: str) -> tuple[SimulationConfig, ...]:

@@ -83,13 +83,13 @@ def bars() -> Iterator[Callable[[str, int, int, str], None]]:
 
 def _lines() -> Callable[[str, int, int, str], None]:
     """Progress as lines of a log."""
-    start, tenths, firsts = time.monotonic(), dict[str, int](), dict[str, tuple[float, int]]()
+    start, told, firsts = time.monotonic(), dict[str, tuple[int, str]](), dict[str, tuple[float, int]]()
 
     def tell(stage: str, done: int, total: int, remark: str = "") -> None:
-        tenth, now = 10 * done // max(total, 1), time.monotonic()
+        now, state = time.monotonic(), (10 * done // max(total, 1), remark if done == total else "")
         since, before = firsts.setdefault(stage, (now, done))
-        if tenths.get(stage) != tenth:
-            tenths[stage] = tenth
+        if told.get(stage) != state:
+            told[stage] = state
             left = f"{(now - since) * (total - done) / (done - before):.0f} s left" if before < done < total else ""
             text = f"{now - start:7.0f} s  {stage}: {done}/{total}"
             say(" ".join(part for part in (text, remark, left) if part), err)

@@ -200,6 +200,17 @@ def test_divergence_of_the_first_order_displacement_is_minus_delta():
     np.testing.assert_allclose(divergence.numpy(), -modes.numpy(), atol=1e-12 * float(modes.abs().max()))
 
 
+def test_modes_of_the_nyquist_plane_move_particles_along_the_plane_by_their_own_wavelength():
+    """delta = A cos(k_N x) cos(k y): psi_y = -A k sin(k y) cos(k_N x) / (k_N^2 + k^2), nothing along x."""
+    x, y, _ = np.indices((N, N, N)) * (2 * np.pi / N)
+    wave = 0.05 * np.cos(N // 2 * x) * np.cos(y)
+    psi, _ = displacements(torch.fft.rfftn(torch.from_numpy(wave)), BOX)
+    k = 2 * np.pi / BOX
+    expected = -0.05 * np.sin(y) * np.cos(N // 2 * x) / k / (1 + (N // 2) ** 2)
+    np.testing.assert_allclose(torch.fft.irfftn(psi[1], s=(N, N, N)).numpy(), expected, atol=1e-12)
+    assert max(psi[0].abs().max(), psi[2].abs().max()) < 1e-9 * psi[1].abs().max()
+
+
 def test_displacement_is_a_gradient():
     """curl psi = 0 at both orders."""
     k = wavenumbers(N, BOX)

@@ -9,6 +9,7 @@ import torch
 
 from zwicky.cosmology import Cosmology
 from zwicky.grid import TWO32, density_contrast, from_fixed, rfft, to_fixed, wavenumbers
+from zwicky.simulate import integrate
 from zwicky.simulate.initial import initial_conditions
 from zwicky.simulate.integrate import (
     Steps,
@@ -249,6 +250,45 @@ def test_density_of_a_snapshot_is_the_direct_sum(small_run):
         q = np.linalg.norm(d - box * np.round(d / box), axis=1) / h
         w = 21 / (2 * np.pi * h**3) * np.clip(1 - q, 0, None) ** 4 * (1 + 4 * q)
         assert float(final.density[i]) == pytest.approx(w.sum() * small_run.universe.masses[1], rel=1e-4)
+
+
+def test_support_radii_found_before_are_taken(small_run, tmp_path):
+    """Those of an interrupted snapshot wait in its folder, a file a species."""
+    once, h_dark = final_gas(small_run.universe, small_run.last, tmp_path, workers=1)
+    files = sorted(tmp_path.iterdir())
+    assert [np.load(path).shape for path in files] == [h_dark.shape, once.h.shape]
+    np.save(files[0], 2 * np.load(files[0]))
+    again, twice = final_gas(small_run.universe, small_run.last, tmp_path, workers=1)
+    assert torch.equal(twice, 2 * h_dark)
+    assert torch.equal(again.temperature, once.temperature)
+
+
+def test_temperatures_do_not_depend_on_parts_or_threads(monkeypatch):
+    """34^3 particles are no whole number of vectors a thread; float32 powers of torch would differ at the ends."""
+    universe, threads = SimulationConfig(n=34, box=20.0).universe(), torch.get_num_threads()
+    rng = np.random.default_rng(0)
+    fixed = torch.from_numpy(to_fixed(rng.normal(0, 0.1, (2 * 34**3, 3)), 1.0))
+    found = []
+    try:
+        for count, part in ((1, integrate.PART), (2, integrate.PART), (1, 1000)):
+            torch.set_num_threads(count)
+            monkeypatch.setattr(integrate, "PART", part)
+            found.append(begin(universe, 0.5, fixed, torch.zeros(2 * 34**3, 3)))
+    finally:
+        torch.set_num_threads(threads)
+    dense = found[0].density / universe.mean_gas_density > universe.model.blend / 2
+    assert 1000 < dense.sum() < len(dense)
+    for state in found[1:]:
+        assert torch.equal(state.temperature, found[0].temperature)
+        assert torch.equal(state.drive, found[0].drive)
+
+
+@pytest.mark.parametrize("mesh", [1, 3, 4])
+def test_what_gas_is_does_not_depend_on_the_mesh_of_gravity(small_config, mesh):
+    """Thin gas would be as hot as a halo if its support radii went with the cells of a finer mesh."""
+    usual, other = (replace(small_config, softening=1 / 24, mesh=m).universe() for m in (2, mesh))
+    assert other.gas_cells == usual.gas_cells
+    assert other.h_limits == usual.h_limits
 
 
 def test_matter_adds_up_to_the_mean_density():

@@ -106,6 +106,14 @@ def test_stored_numbers_are_in_the_units_of_gadget(tmp_path):
     }  # fmt: skip
 
 
+def test_particles_of_all_species_have_numbers_of_their_own(tmp_path):
+    write_snapshot(make(0.5), tmp_path / "snapshot.hdf5")
+    with h5py.File(tmp_path / "snapshot.hdf5") as f:
+        ids = np.concatenate([f[group]["ParticleIDs"] for group in f if group.startswith("PartType")])
+        assert len(ids) == f["Header"].attrs["NumPart_ThisFile"].sum()
+    np.testing.assert_array_equal(np.sort(ids), np.arange(len(ids)))
+
+
 def test_slabs_make_the_same_file(tmp_path, monkeypatch):
     """N is not a multiple of the seven rows of a slab."""
     write_snapshot(make(0.5), tmp_path / "whole.hdf5")

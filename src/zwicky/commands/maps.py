@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,17 +26,25 @@ from zwicky.terminal import (
     words,
 )
 
+if TYPE_CHECKING:
+    from zwicky.simulate.run import SimulationConfig
+
 
 def simulate(
     out_folder: Out,
-    preset: Annotated[str, typer.Option(help="n64, n128, n256, n512 or n1024.")] = "n64",
+    preset: Annotated[str | None, typer.Option(help="n64 (the default), n128, n256, n512 or n1024.")] = None,
     seed: Seed = 0,
     particles: Annotated[int | None, typer.Option(help="Particles of each species along a side.")] = None,
     box: Annotated[float | None, typer.Option("--box", help="Comoving side [Mpc/h].")] = None,
-    redshift: Annotated[float, typer.Option("--redshift", help="Redshift of the snapshot.")] = 0.0,
-    redshifts: Annotated[str, typer.Option("--redshifts", help="Of further snapshots, comma-separated.")] = "",
-    cluster: Annotated[float, typer.Option("--cluster", help="M200m [Msun] of a cluster to plant.")] = 0.0,
-    closure: Annotated[str, typer.Option("--closure", help="viscous or inviscid gas.")] = "viscous",
+    redshift: Annotated[float | None, typer.Option("--redshift", help="Redshift of the snapshot, 0 if none.")] = None,
+    redshifts: Annotated[str | None, typer.Option("--redshifts", help="Of further snapshots, comma-separated.")] = None,
+    cluster: Annotated[float | None, typer.Option("--cluster", help="M200m [Msun] of a cluster to plant.")] = None,
+    closure: Annotated[
+        str | None, typer.Option("--closure", help="viscous (the default) or inviscid gas.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="Settings by its [simulate] and [clusters], the one of --seed.")
+    ] = None,
     device: Device = "cpu",
     dry_run: DryRun = False,
 ) -> None:
@@ -46,19 +54,13 @@ def simulate(
     """
     from zwicky.device import choose_device
     from zwicky.plant import planted
-    from zwicky.simulate.pressure import PressureModel
-    from zwicky.simulate.run import PRESETS, SimulationConfig
     from zwicky.simulate.run import simulate as run
 
-    if preset not in PRESETS:
-        raise UserError(f"the preset must be one of {', '.join(PRESETS)}, not {preset!r}.")
-    n, side = PRESETS[preset]
-    with user_errors():
-        config = SimulationConfig(
-            particles if particles is not None else n, box if box is not None else side, seed,
-            cluster=cluster, redshift_end=redshift, redshifts=numbers(redshifts, "--redshifts"),
-            pressure=PressureModel(closure=closure),
-        )
+    options = dict(
+        preset=preset, particles=particles, box=box, redshift=redshift, redshifts=redshifts, cluster=cluster,
+        closure=closure,
+    )  # fmt: skip
+    config = _simulation(seed, recipe, {name: value for name, value in options.items() if value is not None})
     if dry_run:
         return show(asdict(config) | {"memory [GB]": round(config.memory / 1e9, 1)})
     place, stage = choose_device(device, particles=True).type, f"simulate, {config.memory / 1e9:.1f} GB"
@@ -68,6 +70,28 @@ def simulate(
             config, out_folder, lambda done, total, z: tell(stage, done, total, f"z = {z:.2f}"), device=place
         )
     say(path)
+
+
+def _simulation(seed: int, recipe: Path | None, given: dict[str, Any]) -> SimulationConfig:
+    """The simulation that a recipe or the options given describe."""
+    from zwicky.recipe import simulation_of
+    from zwicky.simulate.pressure import PressureModel
+    from zwicky.simulate.run import PRESETS, SimulationConfig
+
+    if recipe:
+        if given:
+            raise UserError(f"--{next(iter(given))} does not go with --recipe; write it into the recipe.")
+        return simulation_of(recipe, seed)
+    preset = given.get("preset", "n64")
+    if preset not in PRESETS:
+        raise UserError(f"the preset must be one of {', '.join(PRESETS)}, not {preset!r}.")
+    n, side = PRESETS[preset]
+    with user_errors():
+        return SimulationConfig(
+            given.get("particles", n), given.get("box", side), seed, cluster=given.get("cluster", 0.0),
+            redshift_end=given.get("redshift", 0.0), redshifts=numbers(given.get("redshifts", ""), "--redshifts"),
+            pressure=PressureModel(closure=given.get("closure", PressureModel.closure)),
+        )
 
 
 def halos(

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from zwicky.grid import (
@@ -43,6 +42,7 @@ from zwicky.kernels import kernels
 from zwicky.kernels.split import POTENTIAL, PROLATE_C, prolate, split_table
 
 CUTOFF_CELLS = 3.5  # r_c in mesh cells; 3.5 with c = 9 keeps the pair force to 0.2% rms
+LEAST_X = 1e-3  # least k r_c of the table of psi
 SOFTENING_PER_EPSILON = 2.1875  # radius of the softening sphere over the Plummer length of equal central potential
 
 
@@ -155,30 +155,38 @@ class _Filters:
 def _mesh_filters(gravity: Gravity) -> _Filters:
     """Filters for modes of (1 + delta) deposited by PCS: times ik they give -grad phi, and psi / G.
 
-    Both are divided by the PCS window squared, for deposit and gather.
+    Both are divided by the PCS window squared, for deposit and gather. Made of a few planes at a time, in float64.
     """
-    n = gravity.mesh
-    kx, ky, kz = wavenumbers(n, gravity.box)
-    k = torch.sqrt(kx**2 + ky**2 + kz**2)
-    k[0, 0, 0] = 1.0
-    wx, wy, wz = pcs_window(n)
-    window = (wx * wy * wz) ** 2
-    x = k.numpy() * gravity.cutoff
-    split = torch.from_numpy(np.where(x < PROLATE_C, np.interp(x / PROLATE_C, *_prolate_table()), 0.0))
-    force = 1.5 * gravity.omega_m * split / (k**2 * window)
+    n, there = gravity.mesh, torch.device(gravity.device)
+    kx, ky, kz = (k.to(there) for k in wavenumbers(n, gravity.box))
+    wx, wy, wz = (w.to(there) for w in pcs_window(n))
+    x_max = float((kx.abs().max() ** 2 + ky.abs().max() ** 2 + kz.abs().max() ** 2).sqrt()) * gravity.cutoff
+    prolates, scalars = (values.to(there) for values in (_prolate_table(), _scalar_table(x_max)))
+    force, scalar = (torch.empty(n, n, n // 2 + 1, device=there) for _ in range(2))
+    for part in torch.arange(n, device=there).split(16):
+        k = torch.sqrt(kx[part] ** 2 + ky**2 + kz**2).clamp_min(1e-30)
+        x, window = k * gravity.cutoff, (wx[part] * wy * wz) ** 2
+        split = torch.where(x < PROLATE_C, _interpolate(prolates, 0.0, PROLATE_C, x), 0.0)
+        force[part] = (1.5 * gravity.omega_m * split / (k**2 * window)).float()
+        removed = 2 * np.pi**2 / x * torch.exp(-((k * gravity.high_pass / (2 * np.pi)) ** 2))
+        long = _interpolate(scalars, LEAST_X, x_max, x)
+        scalar[part] = (gravity.rho_mean * gravity.cutoff * (long - removed) / window).float()
     force[0, 0, 0] = 0.0
-    long = torch.from_numpy(np.interp(x, *_scalar_transform(float(x.max()))))
-    removed = 2 * np.pi**2 / x * np.exp(-((k.numpy() * gravity.high_pass / (2 * np.pi)) ** 2))
-    scalar = gravity.rho_mean * gravity.cutoff * (long - torch.from_numpy(removed)) / window
     scalar[0, 0, 0] = -gravity.rho_mean * gravity.cutoff * _mean_of_pairs()  # psi has no mean
-    there = torch.device(gravity.device)
     ik = tuple((1j * c).to(there, torch.complex64) for c in derivative_wavenumbers(n, gravity.box))
-    return _Filters(force.to(there, torch.float32), ik, scalar.to(there, torch.float32))  # type: ignore[arg-type]
+    return _Filters(force, ik, scalar)  # type: ignore[arg-type]
 
 
-def _prolate_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    x = np.linspace(0.0, 1.0, 4097)
-    return x, prolate(x)
+def _interpolate(table: Tensor, first: float, last: float, x: Tensor) -> Tensor:
+    """Linear interpolation at x in a table whose entries are at even steps from `first` to `last`."""
+    u = ((x - first) * ((len(table) - 1) / (last - first))).clamp(0, len(table) - 1.001)
+    i = u.long()
+    return torch.lerp(table[i], table[i + 1], u - i)
+
+
+def _prolate_table() -> Tensor:
+    """The prolate function from k = 0 to its end."""
+    return torch.from_numpy(prolate(np.linspace(0.0, 1.0, 4097)))
 
 
 def _mean_of_pairs() -> float:
@@ -187,16 +195,15 @@ def _mean_of_pairs() -> float:
     return float(4 * np.pi * np.trapezoid(1 - phi**2, s))
 
 
-@functools.lru_cache(maxsize=4)
-def _scalar_transform(x_max: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """x = k r_c, and the Fourier transform of Phi^2 / r^2 in units of r_c.
+def _scalar_table(x_max: float) -> Tensor:
+    """The Fourier transform of Phi^2 / r^2 in units of r_c, at x = k r_c from LEAST_X to x_max.
 
     It is 2 pi^2 / x - (4 pi / x) int_0^1 sin(x s) (1 - Phi^2) / s ds.
     """
     s, phi, _ = split_table()
-    x = np.linspace(1e-3, x_max * 1.001, 8192)
+    x = np.linspace(LEAST_X, x_max, 8192)
     rest = np.where(s > 0, (1 - phi**2) / np.maximum(s, 1e-12), 0.0)
     weights = np.full(len(s), s[1])
     weights[0] = weights[-1] = s[1] / 2
     integral = np.sin(np.outer(x, s)) @ (rest * weights) + x * weights[0]  # at s = 0 the integrand is x
-    return x, 2 * np.pi**2 / x - 4 * np.pi / x * integral
+    return torch.from_numpy(2 * np.pi**2 / x - 4 * np.pi / x * integral)

@@ -113,8 +113,7 @@ def smooth_fields(box: float, n: int, length: float, rms: Sequence[float], rng: 
 def displacements(modes: torch.Tensor, box: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Modes of -grad phi1 and of grad phi2 for density modes at the same time, each (3, n, n, n//2 + 1) [Mpc]."""
     n = modes.shape[0]
-    k = derivative_wavenumbers(n, box)
-    k2 = _squared(k)
+    k, k2 = derivative_wavenumbers(n, box), _squared(wavenumbers(n, box))
     phi1 = -modes / k2
     second = {(i, j): irfft(-k[i] * k[j] * phi1) for i in range(3) for j in range(i, 3)}
     source = sum(second[i, i] * second[j, j] - second[i, j] ** 2 for i in range(3) for j in range(i + 1, 3))

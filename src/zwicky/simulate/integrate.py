@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,8 +24,9 @@ from torch import Tensor
 
 from zwicky.cosmology import Cosmology
 from zwicky.grid import TWO32, Cells, from_fixed, sort_into_cells
+from zwicky.io import atomic_path
 from zwicky.simulate import sph
-from zwicky.simulate.gravity import Gravity
+from zwicky.simulate.gravity import CUTOFF_CELLS, Gravity
 from zwicky.simulate.pressure import PressureModel, gas_temperature, igm_temperature, temperature_map
 from zwicky.units import G_CGS, K_B, M_PROTON, MPC, MSUN, MU
 
@@ -118,8 +120,8 @@ class Universe:
 
     @property
     def gas_cells(self) -> int:
-        """Cells along a side of the neighbour lists of the gas: twice as many as for gravity."""
-        return 2 * self.solver.cells
+        """Cells along a side of the neighbour lists of the gas: twice as many as for gravity on a mesh of 2 n."""
+        return 2 * int(2 * self.n / CUTOFF_CELLS)
 
     @property
     def h_limits(self) -> tuple[float, float]:
@@ -169,27 +171,37 @@ def advance(universe: Universe, state: State, a_next: float) -> None:
     state.step += 1
 
 
-def final_gas(universe: Universe, state: State, workers: int = -1) -> tuple[State, Tensor]:
+def final_gas(universe: Universe, state: State, kept: Path | None = None, workers: int = -1) -> tuple[State, Tensor]:
     """The state with support radii that hold SHOWN particles everywhere, and the support radii of the dark matter (N,).
 
     Density and temperature follow from them; this is what a snapshot shows. Forces want more neighbours than maps do.
+
+    Args:
+        kept: a folder where radii found before wait; those of a large box are minutes of work.
     """
-    positions = from_fixed(state.fixed.cpu().numpy(), universe.box)
-    dark, gas = positions[: -state.n_gas], positions[-state.n_gas :]
-    h = [_neighbour_distance(p, universe.box, workers).to(state.h.device) for p in (dark, gas)]
-    h[1] = h[1].clamp(2 * universe.solver.epsilon, 0.4 * universe.box)
-    final = replace(state, h=h[1])
+    positions, h = from_fixed(state.fixed.cpu().numpy(), universe.box).reshape(2, -1, 3), []
+    for name, p in zip(("dark-matter", "gas"), positions, strict=True):
+        path = kept / f"support-{name}-{state.step}.npy" if kept else None
+        if path and path.exists():
+            radii = np.load(path)
+        else:
+            radii = _neighbour_distance(p, universe.box, workers)
+            if path:
+                with atomic_path(path) as part, open(part, "wb") as file:
+                    np.save(file, radii)
+        h.append(torch.from_numpy(radii).to(state.h.device))
+    final = replace(state, h=h[1].clamp(2 * universe.solver.epsilon, 0.4 * universe.box))
     _set_density(universe, final, _gas_cells(universe, final))
     if is_hot(universe, state.a):
         _update_temperature(universe, final)
     return final, h[0]
 
 
-def _neighbour_distance(positions: NDArray[np.float64], box: float, workers: int) -> Tensor:
+def _neighbour_distance(positions: NDArray[np.float64], box: float, workers: int) -> NDArray[np.float32]:
     """Distance to the SHOWN-th particle, itself counted (P,)."""
     k = min(SHOWN, len(positions))
     tree = cKDTree(positions % box, boxsize=box)
-    return torch.from_numpy(tree.query(positions % box, k=[k], workers=workers)[0][:, 0].astype(np.float32))
+    return tree.query(positions % box, k=[k], workers=workers)[0][:, 0].astype(np.float32)
 
 
 def is_hot(universe: Universe, a: float) -> bool:
@@ -279,7 +291,8 @@ def _update_temperature(universe: Universe, state: State) -> Tensor:
     mass = particle_masses(universe, cells)
     acceleration, psi = solver.fields(cells, mass, wanted)
     if hot:
-        state.temperature, state.drive = igm_temperature(model, overdensity), torch.ones_like(state.h)
+        state.temperature = igm_temperature(model, overdensity.double()).float()  # powers of float32 go by the threads
+        state.drive = torch.ones_like(state.h)
     if dense.any():
         rho, psi = _matter_density(universe, state, cells, mass, wanted), cells.restore(psi)[-state.n_gas :]
         icm = temperature_map(model, universe.cosmology, state.a, solver.high_pass, pair=sum(universe.masses))

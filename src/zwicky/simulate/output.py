@@ -83,8 +83,10 @@ def write_snapshot(particles: Particles, path: str | Path, config: str | None = 
         )
         if config is not None:
             f.create_group("Config").attrs["json"] = config
+        first = 0
         for group, species in present.items():
-            _write_species(f.create_group(group), species, a, c.h)
+            _write_species(f.create_group(group), species, first, a, c.h)
+            first += len(species)
 
 
 def _stored_unit(name: str, a: float, h: float) -> float:
@@ -101,11 +103,11 @@ def _columns(species: Species) -> dict[str, NDArray[np.floating]]:
     return {name: values for name, values in columns.items() if values is not None}
 
 
-def _write_species(group: h5py.Group, species: Species, a: float, h: float) -> None:
+def _write_species(group: h5py.Group, species: Species, first: int, a: float, h: float) -> None:
     for name, values in _columns(species).items():
         data = _write_column(group, name, values, _stored_unit(name, a, h))
         data.attrs.update(zip(("unit", "to_cgs", "a_scaling", "h_scaling"), _STORED[name], strict=True))
-    group["ParticleIDs"] = np.arange(len(species), dtype=np.uint64)
+    group["ParticleIDs"] = np.arange(first, first + len(species), dtype=np.uint64)
 
 
 def _write_column(group: h5py.Group, name: str, values: NDArray[np.floating], unit: float) -> h5py.Dataset:

@@ -44,7 +44,7 @@ from zwicky.units import C_CGS
 from zwicky.version import __version__
 
 PRESETS = {"n64": (64, 31.25), "n128": (128, 62.5), "n256": (256, 125.0), "n512": (512, 250.0), "n1024": (1024, 500.0)}
-PHYSICS = 3  # raised when one configuration makes other particles than before
+PHYSICS = 4  # raised when one configuration makes other particles than before
 C_KM_S = C_CGS / 1e5
 LOG_POWER = 0.1  # ln a between two power spectra in the log
 HIGH_PASS = 40.0  # wavelength [Mpc/h] beyond which psi is filtered out
@@ -189,7 +189,9 @@ def simulate(
     saved, cost, end = time.monotonic(), 0.0, max(outputs)
     while True:
         if state.a in outputs:  # after a step, or where the run was cut off
-            write_snapshot(to_particles(config, universe, state), folder / outputs[state.a], identity(config))
+            write_snapshot(to_particles(config, universe, state, folder), folder / outputs[state.a], identity(config))
+            for path in folder.glob("support-*.npy"):
+                discard(path)
         if state.a >= end:
             break
         before = state.a
@@ -247,9 +249,9 @@ def _power(universe: Universe, state: State) -> dict[str, list[float]]:
     return {"k": spectra[0][0].tolist(), "dark_matter": spectra[0][1].tolist(), "gas": spectra[1][1].tolist()}
 
 
-def to_particles(config: SimulationConfig, universe: Universe, state: State) -> Particles:
-    """The public form of a state."""
-    state, h_dark = final_gas(universe, state)
+def to_particles(config: SimulationConfig, universe: Universe, state: State, kept: Path | None = None) -> Particles:
+    """The public form of a state; `kept` as of `final_gas`."""
+    state, h_dark = final_gas(universe, state, kept)
     n = state.n_gas
     positions = from_fixed(state.fixed.cpu().numpy(), universe.box)
     velocities = (state.momentum * (universe.cosmology.hubble0 / state.a)).cpu().numpy()

@@ -2,7 +2,8 @@
 
     python validation/interrupted.py runs/interrupted [--n 32] [--kills 3] [--every 4] [--seed 0]
 
-Checkpoints are --every seconds apart. Prints in which step it was killed, and whether both snapshots have the same bytes. Status 1 if they differ.
+Checkpoints are --every seconds apart. Prints in which step it was killed, and whether both snapshots have the same
+bytes. Status 1 if they differ.
 """
 
 import argparse

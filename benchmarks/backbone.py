@@ -2,8 +2,8 @@
 
     python benchmarks/backbone.py [--seconds 2]
 
-Planes in: 2 noisy + 2 observed + 2 masks; planes out: 2. One thread, images per CPU second, best of several calls:
-other work on the cores changes that least. Two quiet cores give about twice as much.
+Planes in: 2 noisy + 2 observed + 2 masks; planes out: 2, with the linear path. One thread, images per CPU second, best
+of several calls: other work on the cores changes that least. Two quiet cores give about twice as much.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| configuration | params [M] | mode | train [img/CPU-s] | sample [img/CPU-s] |\n|---|---|---|---|---|")
     for configuration in CONFIGURATIONS:
-        net = UNet(6, 2, scalar_features=4, **configuration)
+        net = UNet(6, 2, scalar_features=4, linear=True, **configuration)
         size = sum(p.numel() for p in net.parameters()) / 1e6
         for bf16, last in [(True, False), (True, True), (False, False), (False, True)]:
             train = images_per_second(net, 16, True, bf16, last, seconds)

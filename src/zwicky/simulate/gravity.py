@@ -195,6 +195,7 @@ def _mean_of_pairs() -> float:
     return float(4 * np.pi * np.trapezoid(1 - phi**2, s))
 
 
+@functools.lru_cache(maxsize=4)
 def _scalar_table(x_max: float) -> Tensor:
     """The Fourier transform of Phi^2 / r^2 in units of r_c, at x = k r_c from LEAST_X to x_max.
 

@@ -182,19 +182,25 @@ def final_gas(universe: Universe, state: State, kept: Path | None = None, worker
     positions, h = from_fixed(state.fixed.cpu().numpy(), universe.box).reshape(2, -1, 3), []
     for name, p in zip(("dark-matter", "gas"), positions, strict=True):
         path = kept / f"support-{name}-{state.step}.npy" if kept else None
-        if path and path.exists():
-            radii = np.load(path)
-        else:
-            radii = _neighbour_distance(p, universe.box, workers)
-            if path:
-                with atomic_path(path) as part, open(part, "wb") as file:
-                    np.save(file, radii)
-        h.append(torch.from_numpy(radii).to(state.h.device))
+        h.append(torch.from_numpy(_support_radii(p, universe.box, workers, path)).to(state.h.device))
     final = replace(state, h=h[1].clamp(2 * universe.solver.epsilon, 0.4 * universe.box))
     _set_density(universe, final, _gas_cells(universe, final))
     if is_hot(universe, state.a):
         _update_temperature(universe, final)
     return final, h[0]
+
+
+def _support_radii(
+    positions: NDArray[np.float64], box: float, workers: int, path: Path | None
+) -> NDArray[np.float32]:
+    """`_neighbour_distance`, kept in the file `path` if there is to be one, and read from it if it is there."""
+    if path and path.exists():
+        return np.load(path)
+    radii = _neighbour_distance(positions, box, workers)
+    if path:
+        with atomic_path(path) as part, open(part, "wb") as file:
+            np.save(file, radii)
+    return radii
 
 
 def _neighbour_distance(positions: NDArray[np.float64], box: float, workers: int) -> NDArray[np.float32]:

@@ -36,10 +36,11 @@ def judged(o, sampler, levels):
     )
     report = evaluate([o.model], o.maps, o.folder / f"{sampler}-{levels}", config)
     metrics = json.loads((report / "metrics.json").read_text())
-    diverged = [text for text in metrics["warnings"] if "the model returned NaN or infinity" in text]
-    for text in diverged:
-        print(f"{sampler}, {levels} levels: {text}", flush=True)
-    return None if diverged else {name: channel["bins"]["all"] for name, channel in metrics["channels"].items()}
+    found = {name: channel["bins"]["all"] for name, channel in metrics["channels"].items()}
+    lost = max(channel["settings"]["n_maps"] - found[name]["n_maps"] for name, channel in metrics["channels"].items())
+    if lost:
+        print(f"{sampler}, {levels} levels: samples of {lost} maps have diverged", flush=True)
+    return None if lost else found
 
 
 def line(sampler, count, found, best):

@@ -12,6 +12,7 @@
 | together_1 | that, with sigma_max = 1; samples start at their mean and not at noise, as the published ones do |
 | h25, h25_unet, unet | the baselines of `zwicky train --baseline` |
 | h25_unet_80 | the second of these, with sigma_max = 80 |
+| unet_sz, unet_xray, unet_stars, unet_multi | `unet`, shown y, X-rays, painted galaxies or all (de Andres et al.) |
 
 Trains each, evaluates all by `zwicky evaluate` with the Wiener filter and the scaling relations beside them, and prints
 for each channel the table of the comparison and the slopes of predicted on true mass and of true on predicted. Models
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from common import with_error
 
+from zwicky.dataset.store import open_maps
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.evaluate.run import EvaluateConfig, evaluate
 from zwicky.physics import PhysicsWeights
@@ -34,6 +36,7 @@ from zwicky.train_config import BASELINES
 
 PHYSICS = ("mass", "power", "gas_fraction", "forward")
 REPLICAS = ("h25", "h25_unet", "h25_unet_80")
+SEEN = {"sz": ("compton_y",), "xray": ("xray",), "stars": ("galaxies",), "multi": ("compton_y", "xray", "galaxies")}
 FROM_80 = NoiseSchedule(1e-3, 80.0, P_mean=-1.26, P_std=100.0)  # ln sigma uniform, as the replica's
 
 
@@ -48,6 +51,7 @@ def variants(weight):
         "together_1": {"noise": NoiseSchedule(sigma_max=1.0)},
         **{name: BASELINES[name] for name in ("h25", "h25_unet", "unet")},
         "h25_unet_80": {**BASELINES["h25_unet"], "noise": FROM_80},
+        **{f"unet_{which}": {**BASELINES["unet"], "inputs": inputs} for which, inputs in SEEN.items()},
     }
 
 
@@ -89,6 +93,9 @@ def main():
     o = parser.parse_args()
     common = {"steps": o.steps, "batch": o.batch, "widths": tuple(o.widths), "warmup": min(200, o.steps)}
     every = variants(o.weight)
+    wanted = {channel for name in o.variants for channel in every.get(name, {}).get("inputs", ())}
+    if missing := wanted - set(open_maps(o.maps).units):
+        raise SystemExit(f"{o.maps} lacks {', '.join(sorted(missing))}; leave out the variants that are shown it.")
     for name in o.variants:
         weights = "ours" if name == "no_spread" else name
         train(o.maps, o.folder / weights, TrainConfig(**{**common, **every[weights]}), o.device)

@@ -8,7 +8,7 @@
     [evaluate]  sightlines, samples        ->  report/
 
 A stage whose artefact is there is skipped; one that was cut off is resumed. The recipe is kept in the folder, and a
-folder made by another recipe is refused. Several processes may share the simulations and the clusters to observe.
+folder made by another recipe is refused. Several processes may share all but the training.
 """
 
 from __future__ import annotations
@@ -265,7 +265,8 @@ def run_recipe(
 
     Args:
         progress: called as progress(stage, done, in all, remark).
-        workers: processes of this machine that share simulations and clusters, by dask; 1 for none but this one.
+        workers: processes of this machine that share simulations, clusters and sightlines, by dask; 1 for none but
+            this one.
         scheduler: address of a dask scheduler whose workers serve instead; they must see the same files.
 
     Raises:
@@ -291,7 +292,7 @@ def run_recipe(
     model = train(maps, folder / "model", recipe.train, device, lambda d, t, s: tell("train", d, t, _loss(s)))
     add_reference(model, maps, device, lambda done, total: tell("outliers", done, total))
     report = folder / "report"
-    evaluate([model], maps, report, recipe.evaluate, device, lambda d, t: tell("evaluate", d, t))
+    evaluate([model], maps, report, recipe.evaluate, device, lambda d, t: tell("evaluate", d, t), workers, scheduler)
     return report
 
 

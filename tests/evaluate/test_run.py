@@ -91,6 +91,28 @@ def test_stopped_and_resumed_gives_the_same_report(report, model_folder, map_fil
     assert {p.name for p in (tmp_path / "r").iterdir()} == {p.name for p in report.iterdir()}
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_several_processes_give_the_same_report(report, model_folder, map_file, tmp_path):
+    """But for the last bits of sums, which depend on the number of threads."""
+    pytest.importorskip("distributed")
+    done = []
+    evaluate([model_folder], map_file, tmp_path / "r", CONFIG, progress=lambda *step: done.append(step), workers=2)
+    assert done == [(1, 3), (2, 3), (3, 3)]
+    shared, alone = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "r", report))
+    assert shared["meta"] == alone["meta"]
+    for name, channel in alone["channels"].items():
+        pixel = channel["bins"]["all"]["pixel"]
+        assert shared["channels"][name]["bins"]["all"]["pixel"]["crps_over_mean"] == pytest.approx(
+            pixel["crps_over_mean"], rel=1e-2
+        )
+
+
+def test_a_process_that_is_lost_is_named(model_folder, map_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "each", lambda function, jobs, lost, *rest: (lost(job) for job in jobs))
+    with pytest.raises(UserError, match="was lost"):
+        evaluate([model_folder], map_file, tmp_path / "r", CONFIG, workers=2)
+
+
 @pytest.mark.parametrize("change", [{"samples": 5}, {"seed": 1}, {"sightlines": 2}, {"steps": 5}, {"sampler": "sde"}])
 def test_samples_of_another_request_are_not_mixed_in(model_folder, map_file, tmp_path, change):
     with pytest.raises(KeyboardInterrupt):

@@ -167,6 +167,8 @@ def evaluate(
     self_check: Annotated[
         bool, typer.Option("--self-check", help="Judge the measures by posteriors that are known, and by known faults.")
     ] = False,
+    workers: Workers = 1,
+    scheduler: Scheduler = "",
     seed: Seed = 0,
     device: Device = "cpu",
     dry_run: DryRun = False,
@@ -191,7 +193,10 @@ def evaluate(
     if dry_run:
         return show(config)
     with user_errors(), bars() as tell:
-        folder = run(paths[:-1], paths[-1], out_folder, config, device, lambda d, t: tell("evaluate", d, t, ""))
+        folder = run(
+            paths[:-1], paths[-1], out_folder, config, device, lambda done, total: tell("evaluate", done, total, ""),
+            workers, scheduler,
+        )  # fmt: skip
     say(folder)
 
 

@@ -2,22 +2,25 @@
 
 The samples of one sightline are reduced to a row of small numbers in a file of its own, so that an evaluation resumes
 where it stopped and needs the memory of one sightline only; the rows are removed when all reports are there. Several
-models are judged on the same sightlines and compared (`compare`).
+models are judged on the same sightlines and compared (`compare`). Several processes may share the rows.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zwicky.dataset.store import MapSet, Seen, open_maps
+from zwicky.dataset.workers import each
 from zwicky.diffusion.sample import SAMPLERS
 from zwicky.evaluate.battery import summarise
 from zwicky.evaluate.compare import compare
@@ -80,6 +83,8 @@ def evaluate(
     config: EvaluateConfig,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
+    scheduler: str = "",
 ) -> Path:
     """Write the report of each model into `folder`; of several, into `folder`/<model>, and their comparison.
 
@@ -87,30 +92,72 @@ def evaluate(
         models: folders, shipped names or baselines, each with @N to be judged on N sightlines only; the first is the
             one that the others are compared with.
         progress: called as progress(sightlines done, sightlines in all).
+        workers: processes of this machine that share the sightlines, by dask; 1 for none but this one.
+        scheduler: address of a dask scheduler whose workers serve instead; they must see the same files.
 
     Raises:
         UserError: a model and the map set cannot be used together, or the folder holds another evaluation.
     """
-    folder, map_set = Path(folder), open_maps(maps).through(config.instruments)
-    judged = contestants(models, map_set, config.sampler, config.steps, device, config.inputs, config.prior)
-    _require_shown(map_set, {channel for c in judged for channel in c.inputs})
-    tasks = [_task(c, map_set, folder if len(judged) == 1 else folder / c.name, config) for c in judged]
-    whole = all(task.reported for task in tasks) and (len(tasks) == 1 or (folder / "comparison.json").exists())
-    done, total = 0, sum(len(task.rows) for task in tasks)
-    for task in () if whole else tasks:
-        _require_same(require_writable(task.work) / "request.json", task.request)
-        for row in task.rows:
-            _keep_row(task, map_set, int(row), config)
-            done += 1
+    request = _Request(tuple(map(str, models)), str(maps), str(folder), config, device, uuid4().hex)
+    folder, (map_set, tasks) = Path(folder), _tasks(request)
+    if not (all(task.reported for task in tasks) and (len(tasks) == 1 or (folder / "comparison.json").exists())):
+        for task in tasks:
+            _require_same(require_writable(task.work) / "request.json", task.request)
+        jobs = [_Job(request, which, int(row)) for which, task in enumerate(tasks) for row in task.rows]
+        for done, _ in enumerate(each(_judge, jobs, _lost, workers, scheduler), 1):
             if progress:
-                progress(done, total)
-        if not task.reported:
-            _write_report(task, map_set, config)
-    if not whole and len(tasks) > 1:
-        _write_comparison(tasks, map_set, folder, config)
+                progress(done, len(jobs))
+        for task in tasks:
+            if not task.reported:
+                _write_report(task, map_set, config)
+        if len(tasks) > 1:
+            _write_comparison(tasks, map_set, folder, config)
     for task in tasks:
         shutil.rmtree(task.work, ignore_errors=True)
+    _tasks.cache_clear()
     return folder
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of an evaluation; `token` tells it from others that the same process has served."""
+
+    models: tuple[str, ...]
+    maps: str
+    folder: str
+    config: EvaluateConfig
+    device: str
+    token: str
+
+
+@functools.lru_cache(maxsize=1)
+def _tasks(request: _Request) -> tuple[MapSet, list[Task]]:
+    """The set of maps and what is to be judged on it, made once by each process."""
+    c, folder = request.config, Path(request.folder)
+    maps = open_maps(request.maps).through(c.instruments)
+    judged = contestants(request.models, maps, c.sampler, c.steps, request.device, c.inputs, c.prior)
+    _require_shown(maps, {channel for one in judged for channel in one.inputs})
+    return maps, [_task(one, maps, folder if len(judged) == 1 else folder / one.name, c) for one in judged]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A row of maps that one of the models is to be judged on."""
+
+    request: _Request
+    which: int
+    row: int
+
+
+def _judge(job: _Job) -> list[int]:
+    """The row of the job, now that its numbers are there."""
+    maps, tasks = _tasks(job.request)
+    _keep_row(tasks[job.which], maps, job.row, job.request.config)
+    return [job.row]
+
+
+def _lost(job: _Job) -> list[int]:
+    raise UserError(f"the process that judged sightline {job.row} was lost again and again; it may want more memory.")
 
 
 def _require_shown(maps: MapSet, inputs: set[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zwicky.evaluate.run import EvaluateConfig, evaluate
 from zwicky.model import read_model
 from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.run import SimulationConfig, simulate
@@ -174,6 +175,27 @@ def test_quality_is_told_for_each_sampler_and_number_of_evaluations(
     assert set(found) >= {("mean", "1"), ("dpm", "16"), ("heun", "15")}  # few evaluations may diverge
     assert min(float(row[3]) for name, row in found.items() if name[0] != "mean") == 1.0
     assert (tmp_path / "levels.png").stat().st_size > 5000
+
+
+def test_the_numbers_of_a_report_stand_beside_aims(model_folder, map_file, tmp_path, monkeypatch, capsys, few_figures):
+    report = evaluate([model_folder], map_file, tmp_path / "r", EvaluateConfig(sightlines=2, samples=3, steps=3))
+    monkeypatch.setattr(sys, "argv", ["aims.py", str(report)])
+    script("aims").main()
+    table = capsys.readouterr().out
+    bins = json.loads((report / "metrics.json").read_text())["channels"]["gas"]["bins"]["all"]
+    lines = {line[:34].strip(): line[34:].split() for line in table.splitlines()}
+    assert "2 maps of 2 clusters" in table
+    assert float(lines["pixels: CRPS / mean"][0]) == pytest.approx(bins["pixel"]["crps_over_mean"], abs=1e-4)
+    assert lines["TARP: largest deviation"][-3:] == ["(", "to", "0.05)"]
+
+
+def test_a_number_that_misses_its_aim_is_marked():
+    cell = script("aims").cell
+    assert cell(0.68, 0.02, 0.65, 0.7).split() == ["0.6800", "+-", "0.0200"]
+    assert cell(0.72, 0.02, 0.65, 0.7)[-1] == "?"
+    assert cell(0.75, 0.02, 0.65, 0.7)[-1] == "!"
+    assert cell(0.06, None, None, 0.05)[-1] == "!"
+    assert cell(None, None, 0.65, 0.7).strip() == "-"
 
 
 def test_variants_are_trained_and_judged_side_by_side(map_file, tmp_path, monkeypatch, capsys, few_figures):

@@ -34,7 +34,7 @@ def judged(o, sampler, levels):
     config = EvaluateConfig(
         split=o.split, sightlines=o.sightlines, samples=o.samples, sampler=sampler, steps=levels, seed=o.seed
     )
-    report = evaluate([o.model], o.maps, o.folder / f"{sampler}-{levels}", config)
+    report = evaluate([o.model], o.maps, o.folder / f"{sampler}-{levels}", config, workers=o.workers)
     metrics = json.loads((report / "metrics.json").read_text())
     found = {name: channel["bins"]["all"] for name, channel in metrics["channels"].items()}
     lost = max(channel["settings"]["n_maps"] - found[name]["n_maps"] for name, channel in metrics["channels"].items())
@@ -66,6 +66,7 @@ def main():
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--split", default="test")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--figure", type=Path)
     o = parser.parse_args()
     found, (config, _) = {}, read_model(o.model)

@@ -88,7 +88,9 @@ def main():
     parser.add_argument("--weight", type=float, default=0.1, help="of a term of physics")
     parser.add_argument("--sightlines", type=int, default=60)
     parser.add_argument("--samples", type=int, default=50)
+    parser.add_argument("--split", default="test")
     parser.add_argument("--replicas", type=int, default=20, help="sightlines that generative replicas are judged on")
+    parser.add_argument("--workers", type=int, default=1, help="processes that judge")
     parser.add_argument("--device", default="cpu")
     o = parser.parse_args()
     common = {"steps": o.steps, "batch": o.batch, "widths": tuple(o.widths), "warmup": min(200, o.steps)}
@@ -103,8 +105,9 @@ def main():
             without_spread(o.folder / weights, o.folder / name)
         print(f"{name}: trained", flush=True)
     names = [f"{o.folder / name}@{o.replicas}" if name in REPLICAS else o.folder / name for name in o.variants]
-    config = EvaluateConfig(sightlines=o.sightlines, samples=o.samples)
-    report = evaluate([*names, "wiener", "scaling_sz", "scaling_xray"], o.maps, o.folder / "report", config, o.device)
+    config = EvaluateConfig(split=o.split, sightlines=o.sightlines, samples=o.samples)
+    names += ["wiener", "scaling_sz", "scaling_xray"]
+    report = evaluate(names, o.maps, o.folder / "report", config, o.device, workers=o.workers)
     print((report / "comparison.md").read_text())
     print_slopes(report, [*o.variants, "wiener"])
 

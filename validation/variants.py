@@ -23,6 +23,7 @@ many sightlines they are judged.
 import argparse
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from common import with_error
@@ -30,6 +31,7 @@ from common import with_error
 from zwicky.dataset.store import open_maps
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.evaluate.run import EvaluateConfig, evaluate
+from zwicky.model import KINDS
 from zwicky.physics import PhysicsWeights
 from zwicky.train import TrainConfig, train
 from zwicky.train_config import BASELINES
@@ -48,7 +50,7 @@ def variants(weight):
         "even": {**ours, "bright": 0.0},
         **{name: {**ours, "physics": PhysicsWeights(**{name: weight})} for name in PHYSICS},
         "together": {},
-        "together_1": {"noise": NoiseSchedule(sigma_max=1.0)},
+        "together_1": {"noise": replace(KINDS["score"].noise, sigma_max=1.0)},
         **{name: BASELINES[name] for name in ("h25", "h25_unet", "unet")},
         "h25_unet_80": {**BASELINES["h25_unet"], "noise": FROM_80},
         **{f"unet_{which}": {**BASELINES["unet"], "inputs": inputs} for which, inputs in SEEN.items()},

@@ -56,7 +56,7 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "score": Kind("edm", NoiseSchedule(), "standard", "dpm", centred=True),
+    "score": Kind("edm", NoiseSchedule(at_max=0.1), "standard", "dpm", centred=True),
     "regression": Kind("regression", NoiseSchedule(), "standard", "mean"),  # a plain U-Net: one map, no posterior
     # Hsu et al. 2025: sigma from 1e-3 to 1 on maps in [0, 1], ln sigma uniform in training, no last denoising
     "h25": Kind("ve", NoiseSchedule(1e-3, 1.0, P_mean=-3.45, P_std=100.0), "unit", "euler_maruyama_open"),

@@ -18,34 +18,39 @@ SHARE = (0.65, 0.70)  # of what should lie inside one standard deviation
 def worst(profile, scales, name, radius):
     """The largest of |difference| over the annuli inside a radius, with its error."""
     inside = np.array(scales["profile_edges_kpc"][1:]) <= radius
-    value, error = (np.array(profile[key], dtype=float)[inside] for key in (name, f"{name}_error"))
+    value, error = (np.array(curve, dtype=float)[inside] for curve in known(profile, name))
     at = np.nanargmax(np.abs(value))
     return value[at], error[at]
 
 
+def known(found, name):
+    """A number of a report and its error."""
+    return found[name], found[f"{name}_error"]
+
+
 def aims(channel, radius):
     """Label -> (value, error, lowest, highest); bounds are None where the number has no aim of its own."""
-    b, scales = channel["bins"]["all"], channel["scales"]
+    b, free = channel["bins"]["all"], (None, None)
     found = {}
     for where in ("map", "r500c", "r200m"):
         mass = b["mass"][where]
-        bounds = (-0.005, 0.005) if where == "map" else (None, None)
-        found[f"mass, {where}: median error"] = (mass["error_median"], mass["error_median_error"], *bounds)
-        half, error = ((mass[f"error_plus{e}"] + mass[f"error_minus{e}"]) / 2 for e in ("", "_error"))
-        found[f"mass, {where}: half-width"] = (half, error, None, None)
-        found[f"mass, {where}: inside 1 sigma"] = (mass["coverage"], mass["coverage_error"], *SHARE)
-        slope = mass["slope_true_given_pred"], mass["slope_true_given_pred_error"]
-        found[f"mass, {where}: true on predicted"] = (*slope, None, None)
+        bounds = (-0.005, 0.005) if where == "map" else free
+        found[f"mass, {where}: median error"] = (*known(mass, "error_median"), *bounds)
+        half, error = np.mean([known(mass, "error_plus"), known(mass, "error_minus")], axis=0)
+        found[f"mass, {where}: half-width"] = (half, error, *free)
+        found[f"mass, {where}: inside 1 sigma"] = (*known(mass, "coverage"), *SHARE)
+        found[f"mass, {where}: true on predicted"] = (*known(mass, "slope_true_given_pred"), *free)
     for scale, off in (("large", 0.02), ("small", 0.05)):
-        power = {name: (b["power"][name][scale], b["power"][name][f"{scale}_error"]) for name in b["power"]}
-        found[f"r of the mean, {scale} scales"] = (*power["r_mean"], None, None)
-        found[f"b of samples, {scale} scales"] = (*power["b_sample_weighted"], 1 - off, 1 + off)
-        found[f"b - r of the mean, {scale} scales"] = (*power["b_minus_r_debiased"], -0.02, 0.02)
+        power = b["power"]
+        found[f"r of the mean, {scale} scales"] = (*known(power["r_mean"], scale), *free)
+        found[f"b of samples, {scale} scales"] = (*known(power["b_sample_weighted"], scale), 1 - off, 1 + off)
+        found[f"b - r of the mean, {scale} scales"] = (*known(power["b_minus_r_debiased"], scale), -0.02, 0.02)
     for name in ("mean_difference", "spread_difference"):
-        found[f"profiles: worst {name.replace('_', ' ')}"] = (*worst(b["profile"], scales, name, radius), -0.05, 0.05)
-    found["profiles: inside 1 sigma"] = (b["profile"]["coverage_all"], b["profile"]["coverage_all_error"], *SHARE)
-    found["pixels: inside 1 sigma"] = (b["pixel"]["coverage"], b["pixel"]["coverage_error"], *SHARE)
-    found["pixels: CRPS / mean"] = (b["pixel"]["crps_over_mean"], b["pixel"]["crps_over_mean_error"], None, None)
+        most = worst(b["profile"], channel["scales"], name, radius)
+        found[f"profiles: worst {name.replace('_', ' ')}"] = (*most, -0.05, 0.05)
+    found["profiles: inside 1 sigma"] = (*known(b["profile"], "coverage_all"), *SHARE)
+    found["pixels: inside 1 sigma"] = (*known(b["pixel"], "coverage"), *SHARE)
+    found["pixels: CRPS / mean"] = (*known(b["pixel"], "crps_over_mean"), *free)
     found["TARP: largest deviation"] = (b["tarp"]["max_deviation"], None, None, 0.05)
     return found
 

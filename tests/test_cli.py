@@ -283,9 +283,9 @@ OTHERS = {
     "train, no maps": ("train none.h5 --out OUT", "none.h5 does not exist"),
     "train, text": ("train FILE --out OUT", "is not a complete set of maps"),
     "train, steps": ("train MAPS --steps 0 --out OUT", "must be positive"),
-    "train, out": ("train MAPS --steps 1 --out BELOW", "cannot write into the folder"),
+    "train, out": ("train MAPS --steps 2 --out BELOW", "cannot write into the folder"),
     "train, device": ("train MAPS --device tpu --out OUT", "must be cpu, cuda or auto"),
-    "train, no signal": ("train ZERO --steps 1 --out OUT", "without a positive pixel"),
+    "train, no signal": ("train ZERO --steps 2 --out OUT", "without a positive pixel"),
     "evaluate, one path": ("evaluate MAPS --out OUT", "at least one model"),
     "evaluate, no model": ("evaluate nowhere MAPS --out OUT", "there is no model"),
     "evaluate, maps": ("evaluate MODEL FILE --out OUT", "is not a complete set of maps"),
@@ -381,7 +381,7 @@ def test_a_planted_cluster_is_simulated_with_the_peak_that_was_found(zwicky, tmp
 
 def test_train_and_evaluate(zwicky, map_file, tmp_path):
     model, report = tmp_path / "model", tmp_path / "report"
-    assert zwicky("train", map_file, "--steps", 1, "--batch", 1, "--out", model)[0] == 0
+    assert zwicky("train", map_file, "--steps", 2, "--batch", 1, "--out", model)[0] == 0
     options = ("--sightlines", 1, "--samples", 2, "--out", report)
     assert zwicky("evaluate", model, map_file, *options)[0] == 0
     assert (report / "metrics.json").is_file()

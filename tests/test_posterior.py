@@ -50,23 +50,34 @@ def test_few_modes_say_little_of_the_spread():
 class Gaussian:
     """Networks that know a posterior of independent modes exactly: the condition is its mean, `power` its variances."""
 
-    def __init__(self, power):
-        self.power = power
+    def __init__(self, power, s):
+        self.power, self.s = power, torch.tensor(s)
 
-    def denoiser(self, x, sigma, condition, scalars):
-        """E[x_0 | x, condition]."""
-        gain = self.power / (self.power + sigma[0] ** 2)
-        return condition + torch.fft.irfft2(gain * torch.fft.rfft2(x - condition), s=x.shape[-2:])
+    def mean(self, condition, scalars):
+        """The mean, and the unit of what is left: any is as good as another."""
+        return condition, self.s.expand(condition.shape[:2])
+
+    def reference(self, condition, scalars):
+        """As that of `Networks`."""
+        return condition, self.s
+
+    def denoiser(self, rho, sigma, condition, scalars):
+        """E[rho_0 | rho, condition], of the condition and the mean."""
+        mean, same = condition.chunk(2, 1)
+        assert torch.equal(mean, same)
+        power = self.power / self.s**2
+        return torch.fft.irfft2(power / (power + sigma[0] ** 2) * torch.fft.rfft2(rho), s=rho.shape[-2:])
 
 
+@pytest.mark.parametrize("s", [0.5, 2.0])
 @pytest.mark.parametrize("known", [0.0, 0.9, 0.99])
-def test_an_exact_denoiser_gives_exact_samples(model, known):
+def test_an_exact_denoiser_gives_exact_samples(model, known, s):
     """Red maps, of which the images tell some of the variance: means and, after the correction, widths are right.
 
-    The largest waves hold 0.4 to 1.5 of what the noise at the start has there, so that they are not hidden by it.
+    The largest waves hold up to 1.5 of what the noise at the start has there, so that samples begin too narrow.
     """
     config = replace(model.config, pixels=P)
-    prior = torch.from_numpy(np.maximum(waves(P), 0.7) ** -3.0).float() * 4000 * (config.noise.sigma_max / 80) ** 2
+    prior = torch.from_numpy(np.maximum(waves(P), 0.7) ** -3.0).float() * 4000 * (config.noise.sigma_max * s / 80) ** 2
 
     def field(power, seed, n=400):
         noise = torch.randn(n, C, P, P, generator=torch.Generator().manual_seed(seed))
@@ -75,10 +86,10 @@ def test_an_exact_denoiser_gives_exact_samples(model, known):
     posterior = prior * (1 - known)
     means = field(prior * known, 1)
     truth = means + field(posterior, 2)
-    noise = seeded_noise((C, P, P), 3, range(400))
-    x, m = sample_maps(Gaussian(posterior), config, means, torch.zeros(400, 1), noise, "dpm", 24, torch.device("cpu"))
-    factors = spread_factors(truth, x[:, None], m[:, None])
-    off = respread(x, m, factors) - means
+    noise, networks = seeded_noise((C, P, P), 3, range(400)), Gaussian(posterior, s)
+    x, m = sample_maps(networks, config, means, torch.zeros(400, 1), noise, "dpm", 24, torch.device("cpu"))
+    assert torch.equal(m, means)
+    off = respread(x, m, spread_factors(truth, x[:, None], m[:, None])) - means
     band = torch.bucketize(torch.from_numpy(waves(P)), torch.tensor(BANDS, dtype=torch.float64))
     modes = torch.fft.rfft2(off).abs().square().mean((0, 1)) / (P**2 * posterior)
     for b in range(4):

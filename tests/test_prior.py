@@ -53,7 +53,7 @@ def test_an_unknown_prior_is_refused(known):
 
 
 def test_the_posterior_follows_its_prior(map_file, tmp_path, tiny_config, observation, model):
-    mine = load_model(train(map_file, tmp_path / "model", replace(tiny_config, mass=True, steps=1)))
+    mine = load_model(train(map_file, tmp_path / "model", replace(tiny_config, mass=True, steps=2)))
     options = {"redshift": 0.1, "pixel_kpc": 200.0, "n": 60, "steps": 2}
     masses = {p: mine.sample(observation, prior=p, **options).mass("gas") for p in ("training", "mass_function")}
     assert np.median(masses["mass_function"]) < np.median(masses["training"])

@@ -94,7 +94,7 @@ def test_finer_pixels_of_the_same_sky_give_the_same_samples(model, observation):
 def test_progress_counts_evaluations_of_the_network(model, observation):
     seen = []
     draw(model, observation, n=12, sampler="heun", progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(i, 18) for i in range(1, 19)]  # two batches of 2 for the mean and 2 x 4 - 1
+    assert seen == [(i, 16) for i in range(1, 17)]  # two batches of 1 for the mean and 2 x 4 - 1
 
 
 def test_unlikeness_is_told(model, observation):

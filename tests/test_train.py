@@ -107,7 +107,7 @@ def test_other_maps_are_refused_in_a_finished_folder(map_file, tmp_path, tiny_co
 def test_another_configuration_is_refused_where_one_was_cut_off(map_file, tmp_path, tiny_config):
     with pytest.raises(KeyboardInterrupt):
         train(map_file, tmp_path / "m", tiny_config, progress=_interrupt, checkpoint_seconds=-1)
-    with pytest.raises(UserError, match=r"checkpoint.safetensors belongs to a training with other"):
+    with pytest.raises(UserError, match=r"denoiser.safetensors belongs to a training with other"):
         train(map_file, tmp_path / "m", replace(tiny_config, learning_rate=2e-3))
 
 
@@ -120,9 +120,9 @@ def _interrupt(step, total, latest):
 def test_a_damaged_checkpoint_is_named(map_file, tmp_path, tiny_config, keep):
     with pytest.raises(KeyboardInterrupt):
         train(map_file, tmp_path / "m", tiny_config, progress=_interrupt, checkpoint_seconds=-1)
-    checkpoint = tmp_path / "m.training" / "checkpoint.safetensors"
+    checkpoint = tmp_path / "m.training" / "denoiser.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:keep])
-    with pytest.raises(UserError, match=r"checkpoint.safetensors is damaged; move it away"):
+    with pytest.raises(UserError, match=r"denoiser.safetensors is damaged; move it away"):
         train(map_file, tmp_path / "m", tiny_config)
 
 
@@ -137,8 +137,18 @@ def test_a_line_of_statistics_cut_off_is_made_again(map_file, tmp_path, tiny_con
 
 def test_statistics_are_one_line_a_validation(model_folder):
     lines = [json.loads(line) for line in (model_folder / "stats.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [3, 6]
-    assert all(line["validation"] > 0 for line in lines)
+    told = [(line["step"], *(set(line) - {"step"})) for line in lines]
+    assert told == [(2, "mean"), (3, "denoiser"), (6, "denoiser")]
+    assert all(line["denoiser"] > 0 for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "stages"),
+    [("score", 10, [("mean", 4), ("denoiser", 6)]), ("score", 2, [("mean", 1), ("denoiser", 1)]),
+     ("regression", 1, [("mean", 1)]), ("h25", 10, [("denoiser", 10)])],
+)  # fmt: skip
+def test_a_training_has_a_stage_for_the_mean_and_one_for_what_is_left(kind, steps, stages):
+    assert TrainConfig(kind=kind, steps=steps).stages == stages
 
 
 def test_another_seed_gives_another_model(map_file, tmp_path, tiny_config, model_folder):
@@ -149,13 +159,16 @@ def test_another_seed_gives_another_model(map_file, tmp_path, tiny_config, model
 def test_the_loss_falls(map_file, tmp_path, tiny_config):
     config = replace(tiny_config, steps=120, warmup=5, ema=0.9, learning_rate=3e-3, validate_every=20)
     folder = train(map_file, tmp_path / "m", config)
-    losses = [json.loads(line)["validation"] for line in (folder / "stats.jsonl").read_text().splitlines()]
-    assert losses[-1] < 0.95 * losses[0]
+    stats = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    for name in ("mean", "denoiser"):
+        losses = [line[name] for line in stats if name in line]
+        assert len(losses) >= 3
+        assert losses[-1] < losses[0] - 0.02
 
 
 def test_the_rate_warms_up_and_decays():
     config = TrainConfig(steps=100, warmup=10, learning_rate=2.0)
-    rates = [config.rate(step) for step in range(101)]
+    rates = [config.rate(step, 100) for step in range(101)]
     assert rates[:10] == pytest.approx([0.2 * (i + 1) for i in range(10)])
     assert max(rates) == 2.0
     assert all(a > b for a, b in pairwise(rates[10:]))
@@ -164,7 +177,7 @@ def test_the_rate_warms_up_and_decays():
 
 
 def test_without_a_warm_up_the_peak_comes_first():
-    assert TrainConfig(steps=3, warmup=0, learning_rate=2.0).rate(0) == 2.0
+    assert TrainConfig(warmup=0, learning_rate=2.0).rate(0, 3) == 2.0
 
 
 def test_the_card_says_what_it_was_trained_on(model, tiny_config):
@@ -183,7 +196,8 @@ def test_a_set_without_the_channel_leaves_nothing(map_file, tmp_path, tiny_confi
 
 @pytest.mark.parametrize(
     "setting",
-    [{"steps": 0}, {"batch": 0}, {"validate_every": 0}, {"widths": (8, 0)}, {"learning_rate": 0.0}, {"ema": 1.0},
+    [{"steps": 0}, {"steps": 1}, {"mean_share": 1.0}, {"mean_share": 0.0},
+     {"batch": 0}, {"validate_every": 0}, {"widths": (8, 0)}, {"learning_rate": 0.0}, {"ema": 1.0},
      {"learning_rate": float("nan")}, {"drop_channel": 1.0}, {"drop_pixels": 1.5}, {"clip": 0.0}, {"targets": ()},
      {"inputs": ()}],
     ids=str,

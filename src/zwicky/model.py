@@ -26,11 +26,12 @@ from zwicky.diffusion.denoise import Denoiser
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.io import UserError, atomic_folder, file_mode, write_json
 from zwicky.nn.mass import MassHead
+from zwicky.nn.mean import Mean, with_local
 from zwicky.nn.ncsnpp import NCSNpp
 from zwicky.nn.unet import UNet
 from zwicky.version import __version__
 
-FORMAT = "zwicky-model-1"
+FORMAT = "zwicky-model-2"
 SHIPPED = Path(__file__).parent / "data"
 BANDS = (0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 32.5)  # edges of the bands of `spread` [waves along a side]
 
@@ -40,26 +41,26 @@ NETWORKS: dict[str, type[UNet] | type[NCSNpp]] = {"unet": UNet, "ncsnpp": NCSNpp
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to make a reconstruction of a network.
+    """A way to make a reconstruction of networks.
 
     Args:
-        form: of the denoiser, a name of `diffusion.denoise.FORMS`. noise: the default schedule.
-        scaling: of the maps, a name of `dataset.normalize.SCALINGS`. sampler: the default one.
-        centred: whether samples start at the posterior mean (`posterior`), not at pure noise.
+        form: of the denoiser, a name of `diffusion.denoise.FORMS`; none where the mean is all there is.
+        noise: the default schedule. scaling: of the maps, a name of `dataset.normalize.SCALINGS`.
+        sampler: the default one. mean: whether there is a network for the mean, and the denoiser is of what is left.
     """
 
     form: str
     noise: NoiseSchedule
     scaling: str
     sampler: str
-    centred: bool = False
+    mean: bool
 
 
 KINDS: dict[str, Kind] = {
-    "score": Kind("edm", NoiseSchedule(at_max=0.1), "standard", "dpm", centred=True),
-    "regression": Kind("regression", NoiseSchedule(), "standard", "mean"),  # a plain U-Net: one map, no posterior
+    "score": Kind("edm", NoiseSchedule(), "standard", "dpm", True),
+    "regression": Kind("", NoiseSchedule(), "standard", "mean", True),  # a plain U-Net: one map, no posterior
     # Hsu et al. 2025: sigma from 1e-3 to 1 on maps in [0, 1], ln sigma uniform in training, no last denoising
-    "h25": Kind("ve", NoiseSchedule(1e-3, 1.0, P_mean=-3.45, P_std=100.0), "unit", "euler_maruyama_open"),
+    "h25": Kind("ve", NoiseSchedule(1e-3, 1.0, P_mean=-3.45, P_std=100.0), "unit", "euler_maruyama_open", False),
 }
 
 
@@ -70,16 +71,17 @@ class ModelConfig:
     Args:
         targets, inputs: channel names. scales, units: of all of them.
         pixels: along a side of a map. pixel_kpc: side of a pixel, proper [kpc].
-        network: keyword arguments of the network. noise: the schedule.
+        network: keyword arguments of a network, but for its planes and scalars. noise: the schedule.
         ranges: (low, high) in the training set of the numbers that the network is told: redshift, ln_pixel_kpc and,
             of noisy models, beam_<input>, ln(1 + full width at half maximum / pixel).
         cosmology: of the training set.
         training: how it was trained, for the model card.
         kind: a name of KINDS. architecture: a name of NETWORKS.
         noisy: whether images may have noise and beams, which the network is told.
-        mass: for models that predict the masses in the map apart from their shape: `network`, the keyword arguments of
-            `MassHead`; `mean` of ln M [Msun] of each target; `root`, L of their covariance L L^T; `widths`, names
-            of given inputs, with commas -> correction of the width in each direction of u; `prior`, see `zwicky.prior`.
+        local: whether the mean is that of each pixel (`nn.local`) and what a network adds to it.
+        mass: for models that predict the masses in the map apart from their shape: `mean` of ln M [Msun] of each
+            target; `root`, L of their covariance L L^T; `widths`, names of given inputs, with commas -> correction of
+            the width in each direction of u; `prior`, see `zwicky.prior`.
         spread: names of given inputs, with commas -> correction of the spread of samples, see `zwicky.posterior`.
     """
 
@@ -97,6 +99,7 @@ class ModelConfig:
     kind: str = "score"
     architecture: str = "unet"
     noisy: bool = False
+    local: bool = False
     mass: dict[str, Any] = field(default_factory=dict)
     spread: dict[str, list[list[float]]] = field(default_factory=dict)
 
@@ -130,19 +133,47 @@ class ModelConfig:
         """Mean (C,) of ln M [Msun] and the root (C, C) of its covariance."""
         return tuple(torch.tensor(self.mass[name], dtype=torch.float64) for name in ("mean", "root"))  # type: ignore[return-value]
 
+    @property
+    def planes(self) -> int:
+        """How many planes a condition has."""
+        return (3 if self.noisy else 2) * len(self.inputs)
+
     def networks(self) -> Networks:
         """The networks with fresh weights."""
-        denoiser = Denoiser(NETWORKS[self.architecture](**self.network), KINDS[self.kind].form)
-        return Networks(denoiser, MassHead(**self.mass["network"]) if self.mass else None)
+        kind, C = KINDS[self.kind], len(self.targets)
+        first = self.planes + C * self.local  # of the condition and of what its pixels say
+        told = len(self.ranges) + C * bool(self.mass)
+
+        def network(planes: int) -> UNet | NCSNpp:
+            return NETWORKS[self.architecture](planes, C, told, **self.network)
+
+        mean = Mean(network(first), len(self.inputs), self.planes, C, told, self.local) if kind.mean else None
+        denoiser = Denoiser(network(self.planes + C * (1 + kind.mean)), kind.form) if kind.form else None
+        head = MassHead(first, C, len(self.ranges), patch=self.network.get("patch", 2)) if self.mass else None
+        return Networks(mean, denoiser, head)
 
 
 @final
 class Networks(nn.Module):
-    """What a model consists of: a denoiser of maps and, where masses are predicted apart, their head."""
+    """What a model consists of; any part may be missing.
 
-    def __init__(self, denoiser: Denoiser, mass: MassHead | None = None) -> None:
+    Args:
+        mean: of maps. denoiser: of what is left of the mean, or of maps. mass: the masses in the map.
+    """
+
+    def __init__(self, mean: Mean | None, denoiser: Denoiser | None, mass: MassHead | None) -> None:
         super().__init__()
-        self.denoiser, self.mass = denoiser, mass
+        self.mean, self.denoiser, self.mass = mean, denoiser, mass
+
+    def masses(self, condition: torch.Tensor, told: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The mixtures of `MassHead` for conditions (B, P, H, W) and numbers (B, Q)."""
+        assert self.mass is not None
+        return self.mass(condition if self.mean is None else with_local(self.mean.local, condition), told)
+
+    def reference(self, condition: torch.Tensor, scalars: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """mu (B, C, H, W) and s (B, C, 1, 1), which the denoiser counts from and in."""
+        mu, s = self.mean(condition, scalars)  # type: ignore[misc]
+        return mu, s[..., None, None]
 
 
 def save_model(
@@ -192,9 +223,8 @@ def read_model(name: str | Path) -> tuple[ModelConfig, Networks]:
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Weights of `Networks` in float32; models of version 0.1 hold those of the denoiser alone, as `net.`."""
-    weights = load_file(folder / "model.safetensors")
-    return {f"denoiser.{k}" if k.startswith("net.") else k: v.float() for k, v in weights.items()}
+    """Weights of `Networks`."""
+    return load_file(folder / "model.safetensors")
 
 
 def _parse(content: dict[str, Any]) -> ModelConfig:

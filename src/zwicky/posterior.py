@@ -1,17 +1,16 @@
 """Samples of the normalised maps of a model, and the correction of their spread, scale by scale.
 
-At sigma_max the denoiser gives the posterior mean, up to what noise z it can tell from the largest waves of a map.
-To first order two evaluations with opposite noise are free of that,
+A map is the mean of the posterior and what is left of it, in units of how much is left,
 
-    m = (D(sigma_max z) + D(-sigma_max z)) / 2,
+    x = mu + s rho,        rho from sigma_max z by the sampler, with the denoiser told mu.
 
-and the sampler starts at m + sigma_max z. How far samples x lie from m may be wrong by a factor, which validation maps
-t tell for each target and band of wavenumbers,
+How far samples x lie from mu may be wrong by a factor, which validation maps t tell for each target and band of
+wavenumbers,
 
-    T(k)^2 = < |t - m|^2_k > / < |x - m|^2_k >,        x -> m + F^-1 T(k) F (x - m),
+    T(k)^2 = < |t - mu|^2_k > / < |x - mu|^2_k >,        x -> mu + F^-1 T(k) F (x - mu),
 
-for each set of inputs that are given: what is right with all of them need not be with one. m, and so a sample, depends
-on its own noise alone. Models of the published kinds start at sigma_max z, as published.
+for each set of inputs that are given: what is right with all of them need not be with one. Models of Hsu et al. 2025
+have no mu, and sample x itself.
 """
 
 from __future__ import annotations
@@ -30,14 +29,10 @@ LARGEST = 3.0  # T lies between this and its inverse
 PRIOR_MODES = 3.0  # T is drawn to 1 as by so many modes; the error of ln T from N modes is 1 / sqrt(2 N), 0.4 of 3
 
 
-def is_centred(config: ModelConfig, sampler: str) -> bool:
-    """Whether samples start at the posterior mean."""
-    return KINDS[config.kind].centred and sampler != "mean"
-
-
 def network_calls(config: ModelConfig, sampler: str, levels: int) -> int:
-    """How often a sample evaluates the network."""
-    return evaluations(sampler, levels) + 2 * is_centred(config, sampler)
+    """How often a sample evaluates a network."""
+    mean = KINDS[config.kind].mean
+    return 1 if mean and sampler == "mean" else mean + evaluations(sampler, levels)
 
 
 def sample_maps(
@@ -51,32 +46,34 @@ def sample_maps(
     device: torch.device,
     tick: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Samples (B, C, P, P) on the CPU, as the sampler leaves them, and the means m that they started from.
+    """Samples (B, C, P, P) on the CPU, as the sampler leaves them, and mu.
 
-    Where there is no such mean, the samples stand for it.
+    Where there is no mu, the samples stand for it; where the sampler is `mean`, it for them.
 
     Args:
         condition: (B, K', P, P). scalars: (B, Q), masses included. noise: of these samples.
-        tick: called after every evaluation of the network.
+        tick: called after every evaluation of a network.
     """
     condition, scalars = condition.to(device), scalars.to(device)
+    mu = None
+    if networks.mean is not None:
+        with autocast(device):
+            mu, s = networks.reference(condition, scalars)
+        if tick is not None:
+            tick()
+        if sampler == "mean":
+            return mu.cpu(), mu.cpu()
+        condition = torch.cat([condition, mu], 1)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         with autocast(device):
-            return networks.denoiser(x, sigma, condition, scalars)
+            return networks.denoiser(x, sigma, condition, scalars)  # type: ignore[misc]
 
     start = noise() * config.noise.sigma_max
-    mean = None
-    if is_centred(config, sampler):
-        sigma = start.new_full((len(start),), config.noise.sigma_max)
-        mean = torch.zeros_like(start)
-        for side in (start, -start):
-            mean = mean + denoise(side, sigma) / 2
-            if tick is not None:
-                tick()
-        start = mean + start
     x = SAMPLERS[sampler](denoise, start, config.noise.steps(levels), noise, tick).float()
-    return x.cpu(), (x if mean is None else mean).cpu()
+    if mu is not None:
+        x = mu + s * x
+    return x.cpu(), (x if mu is None else mu).cpu()
 
 
 def key_of(config: ModelConfig, known: Tensor) -> str:

@@ -44,7 +44,7 @@ def corrected_masses(trainer: Trainer, loader: MapLoader) -> ModelConfig:
     batch = loader.whole().even(MASS_MAPS, trainer.config.seed, MASSES)
     u, told = model.standard_mass(batch.ln_mass), trainer.told(batch)
     for name, condition in _given(model, batch.condition):
-        parts = [networks.mass(c.to(trainer.device), t.to(trainer.device))  # type: ignore[misc]
+        parts = [networks.masses(c.to(trainer.device), t.to(trainer.device))
                  for c, t in zip(condition.split(64), told.split(64), strict=True)]  # fmt: skip
         ln_w, m, L = (torch.cat([part[i].cpu() for part in parts]) for i in range(3))
         found[name] = likeliest_widths(u, ln_w, m, L, clusters)

@@ -37,7 +37,7 @@ from zwicky.simulate.pressure import PressureModel
 from zwicky.simulate.run import SimulationConfig, simulate
 from zwicky.simulate.state import Particles, Species
 from zwicky.snapshots import read_snapshot
-from zwicky.train import TrainConfig, train
+from zwicky.train import TrainConfig, remark, train
 
 HALOS = "halos.hdf5"
 T = TypeVar("T")
@@ -289,7 +289,7 @@ def run_recipe(
     maps = folder / "maps.h5"
     if not maps.exists():
         build_maps(pairs, maps, recipe.observe, lambda done, total: tell("observe", done, total), workers, scheduler)
-    model = train(maps, folder / "model", recipe.train, device, lambda d, t, s: tell("train", d, t, _loss(s)))
+    model = train(maps, folder / "model", recipe.train, device, lambda d, t, s: tell("train", d, t, remark(s)))
     add_reference(model, maps, device, lambda done, total: tell("outliers", done, total))
     report = folder / "report"
     evaluate([model], maps, report, recipe.evaluate, device, lambda d, t: tell("evaluate", d, t), workers, scheduler)
@@ -327,7 +327,3 @@ def _keep_recipe(path: Path, folder: Path) -> None:
     if not kept.exists():
         with atomic_path(kept) as part:
             part.write_text(path.read_text())
-
-
-def _loss(latest: dict[str, float]) -> str:
-    return f"validation loss {latest['validation']:.4f}" if latest else ""

@@ -99,9 +99,11 @@ class Model:
         Raises:
             ValueError: an input is unknown, not a finite 2-D image, or differs in shape; or a number is out of range.
         """
-        sampler = sampler or KINDS[self.config.kind].sampler
+        kind = KINDS[self.config.kind]
+        sampler = sampler or kind.sampler
         _check_request(redshift, pixel_kpc, n, seed, sampler, steps)
-        n = 1 if sampler == "mean" or self.config.kind == "regression" else n
+        sampler = sampler if kind.form else "mean"
+        n = 1 if sampler == "mean" else n
         y, known, levels = self._normalised(inputs, masks or {}, noise or {}, pixel_kpc)
         shape = next((np.shape(m) for m in inputs.values()), (self.config.pixels,) * 2)
         told = self._told(redshift, fwhm_kpc or {})
@@ -115,7 +117,7 @@ class Model:
             raise DivergedError("the samples diverged; take more --steps, or check the units of the images.")
         samples = self._maps(x, u)
         outlier = None if self.reference is None else self.reference.score(
-            y[0].numpy(), known[0].numpy(), self._scaled(samples) if self.config.mass else x.numpy()
+            y[0].numpy(), known[0].numpy(), self._scaled(samples)
         )  # fmt: skip
         return Posterior(
             samples, {c: self.config.units[c] for c in self.config.targets}, redshift, self.config.pixel_kpc, wcs,
@@ -151,12 +153,11 @@ class Model:
         self, condition: torch.Tensor, told: torch.Tensor, n: int, seed: int, sampler: str, prior: str, redshift: float
     ) -> torch.Tensor | None:
         """Standardised ln M (n, C) of samples, or of the mean; None where the model does not predict masses apart."""
-        head = self.networks.mass
-        if head is None:
+        if self.networks.mass is None:
             if prior != "training":
                 raise ValueError(f"the prior {prior!r} needs a model that predicts masses apart; this one does not.")
             return None
-        ln_w, m, L = (part[0].cpu() for part in head(condition.to(self.device), told.to(self.device)))
+        ln_w, m, L = (part[0].cpu() for part in self.networks.masses(condition.to(self.device), told.to(self.device)))
         mass, k = self.config.mass, len(self.config.inputs)
         widths = mass["widths"].get(key_of(self.config, condition[0, k : 2 * k]), [1.0] * m.shape[1])
         ln_w, m, L = widened(ln_w, m, L, torch.tensor(widths))

@@ -132,10 +132,6 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         raise UserError(f"{option} takes numbers separated by commas, not {text!r}.") from error
 
 
-def remark(latest: dict[str, float]) -> str:
-    return f"validation {latest['validation']:.4f}" if latest else ""
-
-
 def print_masses(masses: Any, truth: dict[tuple[str, str], float] | None = None) -> None:
     """Print the table of masses; with the truth, its value and the pull (mean - truth) / std."""
     table = RichTable(title="Mass [1e14 Msun]")

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +32,15 @@ from zwicky.physics import physics_of
 from zwicky.prior import learnt
 from zwicky.products import aperture_mass
 from zwicky.recalibration import corrected_masses, corrected_spread
-from zwicky.train_config import TrainConfig
+from zwicky.train_config import Stage, TrainConfig
 from zwicky.trainer import Trainer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["TrainConfig", "train"]
+__all__ = ["TrainConfig", "remark", "train"]
 
+STATS = "stats.jsonl"
 LEAST_SPREAD = 5e-3  # of ln M in any direction: finer differences between targets are not worth learning
 
 
@@ -82,42 +83,85 @@ def train(
     telescopes = _instruments(map_set, config)
     model = _model_config(map_set, config, telescopes) if start is None else _continued(map_set, config, start)
     weights = None if start is None else read_weights(find_model(start))
+    config = replace(config, kind=model.kind, mass=bool(model.mass))
     physics = physics_of(config.physics, map_set, model.targets, model.inputs, model.scales)
     work = require_writable(folder.with_name(folder.name + ".training"))
     view = _view(model, config, telescopes)
     train_set, validation_set = (MapLoader(map_set, split, view) for split in ("train", "validation"))
-    trainer = Trainer.new(config, model, _processes(place, config), identity, weights, physics)
-    checkpoint, stats = work / "checkpoint.safetensors", work / "stats.jsonl"
-    if checkpoint.exists():
-        trainer.load(checkpoint)
-    first = trainer.fabric.is_global_zero
-    if first:
-        keep_jsonl_until(stats, trainer.step)
-    board = _board(tensorboard)
-    saved = time.monotonic()
-    latest: dict[str, float] = {}
-    with cpu_threads(trainer.threads):
-        while not trainer.finished and not (time_budget and trainer.elapsed >= time_budget):
-            trainer.advance(train_set, time_budget)
-            if trainer.step % config.validate_every == 0 or trainer.step == config.steps:
-                latest = _validated(trainer, validation_set)
-                if first:
-                    append_jsonl(stats, latest)
-                    board(latest)
-            if progress and first:
-                progress(trainer.step, config.steps, latest)
-            if time.monotonic() - saved > checkpoint_seconds:
-                trainer.save(checkpoint)
-                saved = time.monotonic()
-        if latest.get("step") != trainer.step:  # out of time, or resumed at the end
-            latest = _validated(trainer, validation_set)
-            if first and trainer.step % config.validate_every and trainer.step < config.steps:
-                append_jsonl(stats, latest)
-        model = corrected_spread(trainer, validation_set, corrected_masses(trainer, validation_set))
-    if first:
+    fabric = _processes(place, config)
+    way = _Way(work, fabric.is_global_zero, progress or (lambda *_: None), _board(tensorboard), checkpoint_seconds)
+    done = 0
+    for stage in way.left(config.stages):
+        trainer = Trainer.new(config, model, stage, done, fabric, identity, weights, physics)
+        way.enter(trainer, train_set if start is None else None)
+        with cpu_threads(trainer.threads):
+            way.follow(trainer, train_set, validation_set, time_budget * stage.steps / config.steps)
+            if trainer.is_last:
+                model = corrected_spread(trainer, validation_set, corrected_masses(trainer, validation_set))
+        weights, done = trainer.kept, trainer.steps_done
+    if fabric.is_global_zero:
         _finish(folder, work, trainer, model)
-    trainer.fabric.barrier()
+    fabric.barrier()
     return folder
+
+
+@dataclass
+class _Way:
+    """What a training leaves on its way: a checkpoint for each stage, statistics and news of its progress.
+
+    Args:
+        folder: of them. first: whether this is the process that writes. checkpoint_seconds: between two checkpoints.
+    """
+
+    folder: Path
+    first: bool
+    progress: Callable[[int, int, dict[str, float]], None]
+    board: Callable[[dict[str, float]], None]
+    checkpoint_seconds: float
+
+    def checkpoint(self, stage: Stage) -> Path:
+        """The checkpoint of a stage."""
+        return self.folder / f"{stage.name}.safetensors"
+
+    def left(self, stages: Sequence[Stage]) -> Sequence[Stage]:
+        """Stages that are not done: a checkpoint holds what came of those before it."""
+        begun = [i for i, stage in enumerate(stages) if self.checkpoint(stage).exists()]
+        return stages[max(begun, default=0) :]
+
+    def enter(self, trainer: Trainer, loader: MapLoader | None) -> None:
+        """Continue a stage that has begun, or begin it, with what pixels say by themselves fitted to a training set."""
+        if self.checkpoint(trainer.stage).exists():
+            trainer.load(self.checkpoint(trainer.stage))
+        elif trainer.stage.name == "mean" and loader is not None:
+            trainer.fit_pixels(loader)
+        if self.first:
+            keep_jsonl_until(self.folder / STATS, trainer.steps_done)
+        if trainer.first and not trainer.step:
+            trainer.save(self.checkpoint(trainer.stage))
+
+    def follow(self, trainer: Trainer, train_set: MapLoader, validation_set: MapLoader, budget: float) -> None:
+        """Train a stage to its end."""
+        c, saved, validated = trainer.config, time.monotonic(), -1
+        latest: dict[str, float] = {}
+        while not trainer.finished and not (budget and trainer.elapsed >= budget):
+            trainer.advance(train_set, budget)
+            if trainer.steps_done % c.validate_every == 0 or trainer.step == trainer.stage.steps:
+                latest, validated = self._validated(trainer, validation_set, write=True), trainer.step
+            if self.first:
+                self.progress(trainer.steps_done, c.steps, latest)
+            if time.monotonic() - saved > self.checkpoint_seconds:
+                trainer.save(self.checkpoint(trainer.stage))
+                saved = time.monotonic()
+        if validated != trainer.step:  # out of time, or resumed at the end
+            out_of_time = trainer.steps_done % c.validate_every != 0 and trainer.step < trainer.stage.steps
+            self._validated(trainer, validation_set, write=out_of_time)
+
+    def _validated(self, trainer: Trainer, loader: MapLoader, write: bool) -> dict[str, float]:
+        found = _validated(trainer, loader)
+        if self.first and write:
+            append_jsonl(self.folder / STATS, found)
+            self.board(found)
+        return found
 
 
 def _validated(trainer: Trainer, loader: MapLoader) -> dict[str, float]:
@@ -126,10 +170,16 @@ def _validated(trainer: Trainer, loader: MapLoader) -> dict[str, float]:
     Raises:
         UserError: they are infinite or NaN, and there are no better weights to keep.
     """
-    found = {"step": trainer.step, **trainer.validate(loader)}
-    if not trainer.best and not all(map(math.isfinite, found.values())):
-        raise UserError(f"the training diverged before step {trainer.step}; take a lower learning rate.")
-    return found
+    found = trainer.validate(loader)
+    lost = {trainer.judged(name) for name, value in found.items() if not math.isfinite(value)}
+    if lost - {name.split(".")[0] for name in trainer.best}:
+        raise UserError(f"the training diverged before step {trainer.steps_done}; take a lower learning rate.")
+    return {"step": trainer.steps_done, **found}
+
+
+def remark(latest: Mapping[str, float]) -> str:
+    """The losses of the last validation in words, none before the first."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in latest.items() if name != "step")
 
 
 def _processes(device: torch.device, config: TrainConfig) -> Fabric:
@@ -186,20 +236,13 @@ def _model_config(maps: MapSet, c: TrainConfig, telescopes: Mapping[str, tuple[s
     ranges = {"redshift": (maps.redshift, maps.redshift), "ln_pixel_kpc": (ln_pixel, ln_pixel)}
     if c.noisy:
         ranges |= {f"beam_{name}": (0.0, beams) for name in c.inputs}
-    planes = (3 if c.noisy else 2) * len(c.inputs)
-    mass = _mass(maps, c, planes, len(ranges)) if c.mass else {}
-    network = dict(
-        in_channels=len(c.targets) + planes, out_channels=len(c.targets),
-        scalar_features=len(ranges) + (len(c.targets) if c.mass else 0), widths=list(c.widths), blocks=c.blocks,
-        dropout=c.dropout,
-    )  # fmt: skip
-    if c.network == "unet":
-        network |= {"patch": c.patch, "linear": True}
+    network: dict[str, Any] = {"widths": list(c.widths), "blocks": c.blocks, "dropout": c.dropout}
     return ModelConfig(
-        tuple(c.targets), tuple(c.inputs), _scales(maps, c, mass), {n: maps.units[n] for n in (*c.targets, *c.inputs)},
-        maps.pixels, maps.pixel_kpc, network, c.schedule, ranges, maps.cosmology.as_dict(), _card(maps, c), c.kind,
-        c.network, c.noisy, mass,
-    )
+        tuple(c.targets), tuple(c.inputs), _scales(maps, c), {n: maps.units[n] for n in (*c.targets, *c.inputs)},
+        maps.pixels, maps.pixel_kpc, network | ({"patch": c.patch} if c.network == "unet" else {}), c.schedule, ranges,
+        maps.cosmology.as_dict(), _card(maps, c), c.kind, c.network, c.noisy, c.local and KINDS[c.kind].mean,
+        _mass(maps, c) if c.mass else {},
+    )  # fmt: skip
 
 
 def _require_rows(maps: MapSet, c: TrainConfig) -> None:
@@ -216,39 +259,24 @@ def _require_rows(maps: MapSet, c: TrainConfig) -> None:
         raise UserError(f"the maps of {maps.path} are as wide as R200c of their clusters, which no observer knows.")
 
 
-def _scales(maps: MapSet, c: TrainConfig, mass: dict[str, Any]) -> dict[str, LogScale]:
-    """Scalings of all channels; targets are brought to the mean mass first where masses are predicted apart."""
-    rows, scaling = maps.rows("train"), KINDS[c.kind].scaling
+def _scales(maps: MapSet, c: TrainConfig) -> dict[str, LogScale]:
+    """Scalings of all channels."""
 
-    def reader(name: str, ln_mean: float | None = None) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
-        def read(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-            found = maps.read(name, chosen)
-            if ln_mean is None:
-                return found
-            return (found * (np.exp(ln_mean) / aperture_mass(found, maps.pixel_kpc))[:, None, None]).astype(np.float32)
-
-        return read
-
-    def fitted(name: str, ln_mean: float | None = None, signed: bool = False) -> LogScale:
+    def fitted(name: str, signed: bool = False) -> LogScale:
         try:
-            return fit_rows(reader(name, ln_mean), rows, scaling, signed)
+            return fit_rows(lambda rows: maps.read(name, rows), maps.rows("train"), KINDS[c.kind].scaling, signed)
         except ValueError as error:
             raise UserError(f"{name} of {maps.path}: {error}") from error
 
-    means = mass.get("mean", [None] * len(c.targets))
-    scales = {name: fitted(name, means[i]) for i, name in enumerate(c.targets)}
-    return scales | {name: fitted(name, signed=c.noisy) for name in c.inputs}
+    return {name: fitted(name) for name in c.targets} | {name: fitted(name, c.noisy) for name in c.inputs}
 
 
-def _mass(maps: MapSet, c: TrainConfig, planes: int, told: int) -> dict[str, Any]:
+def _mass(maps: MapSet, c: TrainConfig) -> dict[str, Any]:
     """What a model needs to predict masses apart."""
     ln_mass = _ln_masses(maps, c.targets)
     root = np.linalg.cholesky(np.atleast_2d(np.cov(ln_mass, ddof=0)) + LEAST_SPREAD**2 * np.eye(len(ln_mass)))
-    network = dict(in_channels=planes, targets=len(c.targets), scalar_features=told, patch=c.patch)
-    return {
-        "network": network, "mean": ln_mass.mean(1).tolist(), "root": root.tolist(), "widths": {},
-        "prior": _learnt(maps, ln_mass),
-    }  # fmt: skip
+    prior = _learnt(maps, ln_mass)
+    return {"mean": ln_mass.mean(1).tolist(), "root": root.tolist(), "widths": {}, "prior": prior}
 
 
 def _ln_masses(maps: MapSet, targets: Sequence[str]) -> NDArray[np.float64]:
@@ -280,8 +308,8 @@ def _instruments(maps: MapSet, c: TrainConfig) -> dict[str, tuple[str, ...]]:
 
 def _view(model: ModelConfig, c: TrainConfig, telescopes: Mapping[str, tuple[str, ...]]) -> View:
     return View(
-        model.targets, model.inputs, model.scales, tuple(model.mass.get("mean", ())), model.noisy,
-        telescopes, c.clean, c.degrade, c.drop_channel, c.drop_pixels,
+        model.targets, model.inputs, model.scales, model.noisy, telescopes, c.clean, c.degrade, c.drop_channel,
+        c.drop_pixels,
     )  # fmt: skip
 
 
@@ -321,9 +349,9 @@ def _card(maps: MapSet, c: TrainConfig) -> dict[str, Any]:
 
 def _finish(folder: Path, work: Path, trainer: Trainer, model: ModelConfig) -> None:
     """Write the model with its statistics, then drop the working folder."""
-    stats = work / "stats.jsonl"
-    model = replace(model, training={**model.training, "steps": trainer.step})
-    files = {"stats.jsonl": stats.read_text() if stats.exists() else "", "training.json": trainer.identity}
+    stats = work / STATS
+    model = replace(model, training={**model.training, "steps": trainer.steps_done})
+    files = {STATS: stats.read_text() if stats.exists() else "", "training.json": trainer.identity}
     save_model(folder, model, trainer.kept, files)
     shutil.rmtree(work)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.model import KINDS, NETWORKS
@@ -12,7 +12,9 @@ from zwicky.physics import PhysicsWeights
 
 # Published methods, as settings that differ from ours: `zwicky train --baseline NAME`. The layers of the U-Nets
 # of de Andres et al. are not known; here they are of the width asked for, see whole images and predict one map.
-_SEEN_WHOLE: dict[str, Any] = {"kind": "regression", "drop_channel": 0.0, "drop_pixels": 0.0, "bright": 0.0}
+_SEEN_WHOLE: dict[str, Any] = {
+    "kind": "regression", "local": False, "drop_channel": 0.0, "drop_pixels": 0.0, "bright": 0.0,
+}  # fmt: skip
 _H25: dict[str, Any] = {**_SEEN_WHOLE, "kind": "h25", "learning_rate": 1e-4, "ema": 0.9999}
 BASELINES: dict[str, dict[str, Any]] = {
     "unet": _SEEN_WHOLE,
@@ -25,18 +27,27 @@ BASELINES: dict[str, dict[str, Any]] = {
 }
 
 
+class Stage(NamedTuple):
+    """A part of a training, of the mean and the masses or of the denoiser."""
+
+    name: Literal["mean", "denoiser"]
+    steps: int
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train.
 
     Args:
         targets, inputs: channels of the map set to predict and to condition on.
-        steps, batch: optimiser steps and maps in each. learning_rate: peak, after `warmup` steps.
+        steps, batch: optimiser steps and maps in each. learning_rate: peak, after `warmup` steps of each stage.
+        mean_share: of the steps, for the mean and the masses; the rest is for the denoiser of what is left.
         accumulate: parts that a batch is worked through in, to save memory.
         ema: decay of the weights' average. clip: largest norm of the gradient.
         kind: what is trained, a name of `model.KINDS`. network: a name of `model.NETWORKS`.
         widths, blocks, patch, dropout: of the network; patch belongs to the `unet` alone.
-        mass: whether the masses in the map are predicted apart, and the diffusion left with the shape.
+        mass: whether the masses in the map are predicted apart, and the maps given them.
+        local: whether the mean starts from what each pixel says (`nn.local`); of kinds with a mean.
         noise: the noise schedule, if not the one of the kind.
         drop_channel, drop_pixels: probabilities that an input is withheld, or has holes.
         instruments: of the map set, whose images stand for their channel. clean: share of images that do not.
@@ -54,17 +65,19 @@ class TrainConfig:
     steps: int = 4000
     batch: int = 16
     learning_rate: float = 1e-3
+    mean_share: float = 0.4
     accumulate: int = 1
     warmup: int = 200
     ema: float = 0.998
     clip: float = 1.0
     kind: str = "score"
     network: str = "unet"
-    widths: tuple[int, ...] = (32, 64, 128, 192)
+    widths: tuple[int, ...] = (32, 64, 96, 128)
     blocks: int = 1
     patch: int = 2
     dropout: float = 0.0
     mass: bool = False
+    local: bool = True
     noise: NoiseSchedule | None = None
     drop_channel: float = 0.15
     drop_pixels: float = 0.15
@@ -93,6 +106,8 @@ class TrainConfig:
             raise ValueError("spread_maps must not be negative.")
         if not 0 <= self.bright <= 10:
             raise ValueError("bright must lie in [0, 10].")
+        if not 0 < self.mean_share < 1 or (self.kind == "score" and self.steps < 2):
+            raise ValueError("mean_share must lie in (0, 1), and a score model needs 2 steps.")
         if self.patience < 0 or self.accumulate < 1 or self.batch % self.accumulate:
             raise ValueError("need patience >= 0 and a batch that is a multiple of accumulate >= 1.")
         if self.kind not in KINDS:
@@ -108,6 +123,15 @@ class TrainConfig:
         return self.noise or KINDS[self.kind].noise
 
     @property
+    def stages(self) -> list[Stage]:
+        """What is trained, one after the other."""
+        kind = KINDS[self.kind]
+        if not (kind.mean and kind.form):
+            return [Stage("mean" if kind.mean else "denoiser", self.steps)]
+        first = min(max(1, round(self.mean_share * self.steps)), self.steps - 1)
+        return [Stage("mean", first), Stage("denoiser", self.steps - first)]
+
+    @property
     def noisy(self) -> bool:
         """Whether images may have noise."""
         return bool(self.instruments) or self.degrade > 0
@@ -117,13 +141,13 @@ class TrainConfig:
         """What the number of pixels along a side must be a multiple of."""
         return (self.patch if self.network == "unet" else 1) * 2 ** (len(self.widths) - 1)
 
-    def rate(self, step: int, share: float | None = None) -> float:
-        """Learning rate of a step: linear warm-up, then a cosine to a hundredth.
+    def rate(self, step: int, steps: int, share: float | None = None) -> float:
+        """Learning rate of a step of a stage: linear warm-up, then a cosine to a hundredth.
 
         Args:
-            share: of the training that is done, if not told by the step.
+            share: of the stage that is done, if not told by the step.
         """
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
-        x = (step - self.warmup) / max(1, self.steps - self.warmup) if share is None else share
+        x = (step - self.warmup) / max(1, steps - self.warmup) if share is None else share
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, x))))

@@ -7,8 +7,9 @@ but for dropout; the first process keeps the time for all.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -28,65 +29,101 @@ from zwicky.io import DAMAGE, UserError, atomic_path
 from zwicky.model import KINDS, ModelConfig, Networks
 from zwicky.nn.ema import EMA
 from zwicky.nn.mass import log_density
+from zwicky.nn.mean import gaussian_error
 from zwicky.physics import Physics
 from zwicky.posterior import sample_maps
-from zwicky.train_config import TrainConfig
+from zwicky.train_config import Stage, TrainConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 VALIDATION = 1 << 40  # steps from here on are the batches of the validation loss
+PIXELS = 1 << 43  # steps from here on are the batches that what pixels say is fitted to
+PIXEL_BATCHES, PIXEL_MAPS = 32, 16
+NUMBERS = ("first", "step", "threads", "elapsed", "waited", "lowest")  # of a checkpoint
 CRPS_MAPS, CRPS_SAMPLES, CRPS_LEVELS = 16, 8, 8
 
 
 @final
 class Objective(nn.Module):
-    """What is minimised: the denoising loss and, where masses are predicted apart, - ln p(ln M | y) of each target.
+    """What a stage minimises, one loss for each of the networks that it trains.
 
-    The two share no weights, so that their sum weighs neither. With `physics`, its terms are part of the first.
+    mean        - ln p of the maps about the mean (`nn.mean`)
+    mass        - ln p(ln M | y) of each target, where masses are predicted apart
+    denoiser    the denoising loss of what is left of the mean, or of the maps
+
+    The networks share no weights, so that the sum weighs neither. With `physics`, its terms are part of the first and
+    the last.
 
     Args:
         inputs: how many images the condition holds. bright: see `TrainConfig`.
     """
 
-    def __init__(self, networks: Networks, inputs: int, bright: float = 0.0, physics: Physics | None = None) -> None:
+    def __init__(
+        self, networks: Networks, stage: str, inputs: int, bright: float = 0.0, physics: Physics | None = None
+    ) -> None:
         super().__init__()
-        self.networks, self.inputs, self.bright, self.physics = networks, inputs, bright, physics
+        self.networks, self.stage, self.inputs, self.bright, self.physics = networks, stage, inputs, bright, physics
 
     def forward(
         self, x: Tensor, condition: Tensor, told: Tensor, u: Tensor | None, sigma: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the two losses, each averaged over the batch.
+    ) -> dict[str, Tensor]:
+        """Return the losses, each averaged over the batch.
 
         Args:
             x, condition: see `Batch`. told: numbers, (B, Q). u: standardised ln M, (B, C). sigma: (B,). noise: like x.
         """
         scalars = told if u is None else torch.cat([told, u], 1)
-        D = self.networks.denoiser(add_noise(x, sigma, noise), sigma, condition, scalars)
         weight = brightness(condition, self.inputs, self.bright)
-        loss = weighted_error(self.networks.denoiser, D, x, sigma, weight)
-        if self.physics is not None:
+        if self.stage == "denoiser":
+            return {"denoiser": self._denoising(x, condition, scalars, sigma, noise, weight)}
+        losses = {}
+        if u is not None:
             with torch.autocast(x.device.type, enabled=False):
-                loss = loss + self.physics(D, x, sigma)
-        if u is None or self.networks.mass is None:
-            return loss, torch.zeros_like(loss)
+                losses["mass"] = -log_density(u, *self.networks.masses(condition, told)).mean() / u.shape[1]
+        return {"mean": self._mean(x, condition, scalars, weight), **losses}
+
+    def _mean(self, x: Tensor, condition: Tensor, scalars: Tensor, weight: Tensor) -> Tensor:
+        assert self.networks.mean is not None
+        mu, s = self.networks.mean(condition, scalars)
         with torch.autocast(x.device.type, enabled=False):
-            return loss, -log_density(u, *self.networks.mass(condition, told)).mean() / u.shape[1]
+            loss = gaussian_error(mu, s, x, weight)
+            return loss if self.physics is None else loss + self.physics(mu, x, torch.zeros_like(x[:, 0, 0, 0]))
+
+    def _denoising(
+        self, x: Tensor, condition: Tensor, scalars: Tensor, sigma: Tensor, noise: Tensor, weight: Tensor
+    ) -> Tensor:
+        denoiser, mu, s = self.networks.denoiser, torch.zeros_like(x), torch.ones(1, device=x.device)
+        assert denoiser is not None
+        if self.networks.mean is not None:
+            with torch.no_grad():
+                mu, s = self.networks.reference(condition, scalars)
+            condition = torch.cat([condition, mu], 1)
+        rho = (x - mu) / s
+        D = denoiser(add_noise(rho, sigma, noise), sigma, condition, scalars)
+        loss = weighted_error(denoiser, D, rho, sigma, weight)
+        if self.physics is None:
+            return loss
+        with torch.autocast(x.device.type, enabled=False):
+            return loss + self.physics(mu + s * D, x, sigma)
 
 
 @dataclass
 class Trainer:
-    """All of a training that changes.
+    """All of a stage of a training that changes.
 
     Args:
-        fabric: the processes. objective, optimizer: as it has set them up.
-        best: weights of the lowest CRPS, with `patience`. head: weights of the encoder of masses with the lowest
-            validation loss `mass`; it has learnt the clusters by heart long before the maps are done. elapsed: seconds
-            of training so far.
+        stage: which. first: steps of the stages before. fabric: the processes.
+        objective, optimizer: as it has set them up. step: of the stage. elapsed: seconds of the stage so far.
+        lowest: of the numbers of validations after which weights are chosen: losses of the mean and the masses, which
+            learn the clusters by heart before the stage is done, and the CRPS of the denoiser, with `patience`.
+        best: the weights of then. waited: validations since.
     """
 
     config: TrainConfig
     model: ModelConfig
+    stage: Stage
+    first: int
     fabric: Fabric
     objective: nn.Module
     optimizer: torch.optim.Optimizer
@@ -95,26 +132,45 @@ class Trainer:
     step: int = 0
     threads: int = THREADS
     elapsed: float = 0.0
-    crps: float = float("inf")
     waited: int = 0
+    lowest: dict[str, float] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
-    mass: float = float("inf")
-    head: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def new(
-        cls, config: TrainConfig, model: ModelConfig, fabric: Fabric, identity: str,
+        cls, config: TrainConfig, model: ModelConfig, stage: Stage, first: int, fabric: Fabric, identity: str,
         start: Mapping[str, Tensor] | None = None, physics: Physics | None = None,
     ) -> Trainer:  # fmt: skip
-        """A training that begins, with fresh weights or those of `start`."""
+        """A stage that begins, with fresh weights or those of `start`."""
         torch.manual_seed(config.seed)
         networks = model.networks()
         if start is not None:
             networks.load_state_dict(start)
-        optimizer = torch.optim.Adam(networks.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
+        for name, module in networks.named_children():
+            module.requires_grad_((name == "denoiser") == (stage.name == "denoiser"))
+        trained = [p for p in networks.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=config.learning_rate, betas=(0.9, 0.99))
         ema = EMA(networks.to(fabric.device), config.ema)
-        objective, optimizer = fabric.setup(Objective(networks, len(model.inputs), config.bright, physics), optimizer)
-        return cls(config, model, fabric, objective, optimizer, ema, identity)
+        of_stage = Objective(networks, stage.name, len(model.inputs), config.bright, physics)
+        objective, optimizer = fabric.setup(of_stage, optimizer)
+        return cls(config, model, stage, first, fabric, objective, optimizer, ema, identity)
+
+    def fit_pixels(self, loader: MapLoader) -> None:
+        """Fit what each pixel says by itself, where the mean starts from it."""
+        local = self.networks.mean and self.networks.mean.local
+        if not local:
+            return
+        k, bright = len(self.model.inputs), self.config.bright
+
+        def maps() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+            for i in range(PIXEL_BATCHES):
+                batch, _ = loader.whole().batch(PIXEL_MAPS, self.config.seed, PIXELS + i)
+                given = [batch.condition * local.given(case, batch.condition) for case in range(2**k)]
+                known = batch.condition[:, k : 2 * k].amin(1, keepdim=True)
+                yield batch.x, batch.condition, torch.stack([known * brightness(c, k, bright) for c in given])
+
+        local.fit(maps())
+        self.ema = EMA(self.networks, self.config.ema)
 
     @property
     def networks(self) -> Networks:
@@ -123,8 +179,8 @@ class Trainer:
 
     @property
     def kept(self) -> dict[str, Tensor]:
-        """Weights of the finished model: the average of now or, with `patience`, of the lowest CRPS; `head` apart."""
-        return (self.best or self.ema.weights) | self.head
+        """Weights of the finished stage: the average of now, or the best."""
+        return self.ema.weights | self.best
 
     @property
     def device(self) -> torch.device:
@@ -135,28 +191,32 @@ class Trainer:
         """One optimiser step.
 
         Args:
-            budget: seconds that the training may take, by which the learning rate falls; 0 for as many as it needs.
+            budget: seconds that the stage may take, by which the learning rate falls; 0 for as many as it needs.
         """
-        c, began = self.config, time.monotonic()
+        c, n, began = self.config, self.stage.steps, time.monotonic()
         if c.dropout:
-            entropy = np.random.SeedSequence([c.seed, self.step, self.fabric.global_rank])
+            entropy = np.random.SeedSequence([c.seed, self.steps_done, self.fabric.global_rank])
             torch.manual_seed(int(entropy.generate_state(1)[0]))
         for group in self.optimizer.param_groups:
-            group["lr"] = c.rate(self.step, max(self.elapsed / budget, self.step / c.steps) if budget else None)
+            group["lr"] = c.rate(self.step, n, max(self.elapsed / budget, self.step / n) if budget else None)
         self.optimizer.zero_grad(set_to_none=True)
         parts = self._parts(c.batch, c.accumulate)
-        batch, sigma, noise = self.draw(loader, c.batch, c.seed, self.step)
+        batch, sigma, noise = self.draw(loader, c.batch, c.seed, self.steps_done)
         for i, part in enumerate(parts):
             with self.fabric.no_backward_sync(self.objective, enabled=i < len(parts) - 1):  # type: ignore[arg-type]
-                loss, mass = self._loss(self.objective, batch.part(part), sigma[part], noise[part])
-                self.fabric.backward((loss + mass) / len(parts))
-        for module in (self.networks.denoiser, self.networks.mass):
-            if module is not None:
-                torch.nn.utils.clip_grad_norm_(module.parameters(), c.clip)
+                losses = self._losses(self.objective, batch.part(part), sigma[part], noise[part])
+                self.fabric.backward(torch.stack([*losses.values()]).sum() / len(parts))
+        for module in self.networks.children():
+            torch.nn.utils.clip_grad_norm_(module.parameters(), c.clip)
         self.optimizer.step()
         self.ema.update(self.networks)
         self.step += 1
         self.elapsed = self.fabric.broadcast(self.elapsed + time.monotonic() - began)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the training so far, with those of the stages before."""
+        return self.first + self.step
 
     def _parts(self, size: int, count: int) -> list[slice]:
         """The parts of a batch that this process works through, one after the other."""
@@ -181,7 +241,7 @@ class Trainer:
         """Standardised ln M (B, C), or None where they are not predicted apart."""
         return self.model.standard_mass(batch.ln_mass) if self.model.mass else None
 
-    def _loss(self, objective: nn.Module, batch: Batch, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _losses(self, objective: nn.Module, batch: Batch, sigma: Tensor, noise: Tensor) -> dict[str, Tensor]:
         tensors = [batch.x, batch.condition, self.told(batch), self.masses(batch), sigma, noise]
         with autocast(self.device):
             return objective(*(None if t is None else t.to(self.device) for t in tensors))
@@ -189,17 +249,23 @@ class Trainer:
     @torch.no_grad()
     def validate(self, loader: MapLoader, batches: int = 8) -> dict[str, float]:
         """Losses of the averaged weights on fixed validation batches with fixed noise; with `patience`, the CRPS."""
-        objective = Objective(self.averaged(), len(self.model.inputs), self.config.bright)
+        objective = Objective(self.averaged(), self.stage.name, len(self.model.inputs), self.config.bright)
         drawn = [self.draw(loader, 32, self.config.seed, VALIDATION + i) for i in range(batches)]
-        losses = [self._loss(objective, *each) for each in drawn]
-        found = {"validation": sum(float(loss) for loss, _ in losses) / batches}
-        if self.model.mass:
-            found["mass"] = self.fabric.broadcast(sum(float(mass) for _, mass in losses) / batches)
-            if found["mass"] < self.mass:
-                self.mass, self.head = found["mass"], self._average("mass.")
-        if self.config.patience:
-            found["crps"] = self._validate_crps(objective.networks, loader)
+        losses = [self._losses(objective, *each) for each in drawn]
+        found = {name: self.fabric.broadcast(sum(float(loss[name]) for loss in losses) / batches) for name in losses[0]}
+        if self.config.patience and self.stage.name == "denoiser":
+            found["crps"] = self.fabric.broadcast(self._crps(objective.networks, loader))
+        self.waited += 1
+        for name, value in found.items():
+            if name != "denoiser" and value < self.lowest.get(name, float("inf")):
+                self.lowest[name] = value
+                self.best |= self._average(self.judged(name))
+                self.waited *= self.judged(name) != self.stage.name
         return found
+
+    def judged(self, name: str) -> str:
+        """The network that a number of a validation is about."""
+        return self.stage.name if name == "crps" else name
 
     def averaged(self) -> Networks:
         """Networks with the averaged weights, in evaluation mode."""
@@ -207,21 +273,16 @@ class Trainer:
         self.ema.copy_to(networks)
         return networks
 
-    def _validate_crps(self, networks: Networks, loader: MapLoader) -> float:
-        """CRPS of the normalised pixels of few maps and samples; keeps the weights of the lowest."""
+    def _crps(self, networks: Networks, loader: MapLoader) -> float:
+        """CRPS of the normalised pixels of few maps and samples."""
         batch, _, _ = self.draw(loader, CRPS_MAPS, self.config.seed, VALIDATION)
         x, _ = self.samples(networks, batch, CRPS_SAMPLES, CRPS_LEVELS)
         spread = (x[:, :, None] - x[:, None]).abs().mean((0, 3, 4, 5)).sum() / (CRPS_SAMPLES * (CRPS_SAMPLES - 1))
-        crps = self.fabric.broadcast(float((x - batch.x[:, None]).abs().mean() - spread / 2))
-        self.waited += 1
-        if crps < self.crps:
-            self.crps, self.waited = crps, 0
-            self.best = self._average()
-        return crps
+        return float((x - batch.x[:, None]).abs().mean() - spread / 2)
 
-    def _average(self, prefix: str = "") -> dict[str, Tensor]:
-        """A copy of the averaged weights whose names begin so."""
-        return {k: v.detach().clone() for k, v in self.ema.weights.items() if k.startswith(prefix)}
+    def _average(self, network: str) -> dict[str, Tensor]:
+        """A copy of the averaged weights of one of the networks."""
+        return {k: v.detach().clone() for k, v in self.ema.weights.items() if k.startswith(f"{network}.")}
 
     def samples(self, networks: Networks, batch: Batch, count: int, levels: int) -> tuple[Tensor, Tensor]:
         """Samples of the normalised maps of a batch given their true masses, and their means, (B, count, C, Y, X)."""
@@ -236,8 +297,14 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to do, but for the time."""
-        return self.step >= self.config.steps or bool(self.config.patience and self.waited >= self.config.patience)
+        """Whether there is nothing left to do in this stage, but for the time."""
+        patience = self.config.patience if self.is_last else 0
+        return self.step >= self.stage.steps or bool(patience and self.waited >= patience)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no stage follows."""
+        return self.stage == self.config.stages[-1]
 
     # On disk --------------------------------------------------------------------------------------------------------
 
@@ -247,10 +314,10 @@ class Trainer:
             return
         tensors = {f"net.{k}": v for k, v in self.networks.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        tensors |= {f"best.{k}": v for k, v in self.best.items()} | {f"head.{k}": v for k, v in self.head.items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for i, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{k}": v for k, v in slots.items()}
-        numbers = {name: repr(getattr(self, name)) for name in ("step", "threads", "elapsed", "crps", "waited", "mass")}
+        numbers = {name: json.dumps(getattr(self, name)) for name in NUMBERS}
         with atomic_path(path) as part:
             metadata = {**numbers, "config": self.identity}
             save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, part, metadata)
@@ -276,11 +343,11 @@ class Trainer:
 
     def _take(self, metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> None:
         """The state of a checkpoint."""
-        self.step, self.threads, self.waited = (int(metadata[name]) for name in ("step", "threads", "waited"))
-        self.elapsed, self.crps, self.mass = (float(metadata[name]) for name in ("elapsed", "crps", "mass"))
+        for name in NUMBERS:
+            setattr(self, name, json.loads(metadata[name]))
         self.networks.load_state_dict(_part(tensors, "net."))
         self.ema.load_state_dict(_part(tensors, "ema."))
-        self.best, self.head = _part(tensors, "best."), _part(tensors, "head.")
+        self.best = _part(tensors, "best.")
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _part(tensors, "adam.").items():
             index, slot = name.split(".", 1)

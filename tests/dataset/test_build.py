@@ -507,4 +507,4 @@ def test_fields_as_wide_as_the_cluster_are_marked_and_not_trained_on(pair, tmp_p
     np.testing.assert_allclose(maps.halo["pixel_kpc"], 4 * 1200.0 / 16)
     assert np.isnan(maps.pixel_kpc)
     with pytest.raises(UserError, match="which no observer knows"):
-        train(maps.path, tmp_path / "model", TrainConfig(widths=(8, 8), steps=1))
+        train(maps.path, tmp_path / "model", TrainConfig(widths=(8, 8), steps=2))

@@ -81,14 +81,6 @@ def test_loss_of_the_score_is_that_of_score_matching():
     torch.testing.assert_close(loss, ((0.3 + z) ** 2).mean(), rtol=1e-4, atol=0)
 
 
-def test_a_regression_sees_neither_the_noisy_map_nor_its_level():
-    net = Constant(0.7)
-    D = Denoiser(net, "regression")(randn(3, 2, 4, 4), torch.tensor([0.1, 1.0, 80.0]))
-    torch.testing.assert_close(D, torch.full_like(D, 0.7))
-    assert not net.x.any()
-    assert not net.c_noise.any()
-
-
 @pytest.mark.parametrize("v", [0.01, 1.0])
 @pytest.mark.parametrize("s", [0.05, 1.0, 20.0])
 def test_least_loss_is_the_analytic_one(v, s):

@@ -49,17 +49,6 @@ def test_training_levels_of_the_default_have_the_stated_moments():
     assert ln_sigma.std().item() == pytest.approx(1.8, rel=0.02)
 
 
-def test_a_share_of_the_training_is_at_sigma_max_and_the_rest_as_it_was():
-    schedule, rng = NoiseSchedule(at_max=0.1), torch.Generator().manual_seed(2)
-    sigma = schedule.training_sigmas(400_000, rng)
-    at_max = sigma == 80.0
-    assert at_max.float().mean().item() == pytest.approx(0.1, abs=0.003)
-    ln_sigma = sigma[~at_max].log()
-    assert ln_sigma.mean().item() == pytest.approx(-1.0, abs=0.02)
-    assert ln_sigma.std().item() == pytest.approx(1.8, rel=0.02)
-    assert (NoiseSchedule(at_max=1.0).training_sigmas(9, rng) == 80.0).all()
-
-
 def test_one_seed_gives_one_set_of_levels():
     draws = [SCHEDULE.training_sigmas(8, torch.Generator().manual_seed(3)) for _ in range(2)]
     assert torch.equal(*draws)
@@ -76,12 +65,6 @@ def test_noise_is_added_with_one_level_per_map():
 def test_bad_schedules_are_refused(bad):
     with pytest.raises(ValueError, match="need"):
         NoiseSchedule(**bad)
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
-def test_a_share_is_between_nothing_and_all(share):
-    with pytest.raises(ValueError, match="at_max"):
-        NoiseSchedule(at_max=share)
 
 
 def test_bad_steps_are_refused():

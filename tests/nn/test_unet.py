@@ -60,11 +60,6 @@ def test_the_linear_path_keeps_the_inputs_in_full_precision():
     assert not result[:, 1].any()
 
 
-def test_networks_without_the_linear_path_have_the_weights_of_version_0_1():
-    names = set(UNet(**{**SMALL, "linear": False}).state_dict())
-    assert set(UNet(**SMALL).state_dict()) - names == {"linear.weight", "linear.bias", "gain.weight", "gain.bias"}
-
-
 def test_the_same_input_gives_the_same_result():
     net, given = build(dropout=0.5).eval(), inputs()
     assert torch.equal(net(*given), net(*given))

@@ -19,7 +19,6 @@ from zwicky.terminal import (
     integers,
     named_numbers,
     print_masses,
-    remark,
     say,
     show,
     user_errors,
@@ -65,6 +64,7 @@ def train(
     from zwicky.physics import PhysicsWeights
     from zwicky.recipe import build
     from zwicky.reconstruct import add_reference
+    from zwicky.train import remark
     from zwicky.train import train as run
     from zwicky.train_config import BASELINES, TrainConfig
 

@@ -30,8 +30,6 @@ class View:
 
     Args:
         targets, inputs: channel names. scales: of all of them.
-        mass: mean ln M [Msun] in the map of each target, to which targets are brought before they are scaled; empty
-            where they are left as they are.
         noisy: whether the network is told noise and beams. instruments: input -> instruments whose images stand for it.
         clean: share of images without noise where there are instruments. degrade: probability that a clean image gets
             a random beam and white noise.
@@ -42,7 +40,6 @@ class View:
     targets: tuple[str, ...]
     inputs: tuple[str, ...]
     scales: Mapping[str, LogScale]
-    mass: tuple[float, ...] = ()
     noisy: bool = False
     instruments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     clean: float = 0.2
@@ -120,8 +117,6 @@ class MapLoader:
         v = self.view
         maps = torch.stack([self._maps(name, chosen) for name in v.targets], 1).double()
         ln_mass = (maps.sum((2, 3)) * self.maps.pixel_kpc**2).log()
-        if v.mass:
-            maps = maps * (torch.tensor(v.mass) - ln_mass).exp()[..., None, None]
         x = torch.stack([v.scales[name].forward(maps[:, i]) for i, name in enumerate(v.targets)], 1)
         return x.float(), ln_mass.float()
 

@@ -8,7 +8,6 @@ A network F is wrapped so that its input and its target have unit variance at ev
 |---|---|---|---|---|
 | edm | 1 / (1 + sigma^2) | sigma / sqrt(1 + sigma^2) | 1 / sqrt(1 + sigma^2) | for maps of unit variance |
 | ve | 1 | sigma | 1 | Song et al.: F = sigma times the score; for maps in [0, 1] and sigma < 1 |
-| regression | 0 | 1 | 0 | no diffusion: F is the posterior mean itself |
 
 The loss
 
@@ -51,13 +50,7 @@ def ve(sigma: Tensor) -> Preconditioning:
     return Preconditioning(c_skip=one, c_out=s, c_in=one, c_noise=sigma.float().log() / 4)
 
 
-def regression(sigma: Tensor) -> Preconditioning:
-    """Return the coefficients of a network that sees neither x_sigma nor sigma (B,)."""
-    zero = torch.zeros_like(sigma.float().view(-1, 1, 1, 1))
-    return Preconditioning(c_skip=zero, c_out=zero + 1, c_in=zero, c_noise=torch.zeros_like(sigma.float()))
-
-
-FORMS: dict[str, Callable[[Tensor], Preconditioning]] = {"edm": edm, "ve": ve, "regression": regression}
+FORMS: dict[str, Callable[[Tensor], Preconditioning]] = {"edm": edm, "ve": ve}
 
 
 @final

@@ -8,8 +8,7 @@ Sampling starts from x = sigma_max z, as if the data had no mean. A sampler with
 fraction s / sqrt(s^2 + sigma_max^2) of the mean of every mode of posterior width s, so sigma_max must be large against
 the data: 80 for maps of unit variance, not 1.
 
-Training draws ln sigma ~ Normal(P_mean, P_std^2), truncated to the range, and a share of its maps at sigma_max itself,
-where the denoiser gives the mean that samples start from.
+Training draws ln sigma ~ Normal(P_mean, P_std^2), truncated to the range.
 
 Reference: Karras et al. 2022 (EDM), arXiv 2206.00364, Table 1 and eq. 5.
 """
@@ -35,25 +34,21 @@ class NoiseSchedule:
         sigma_max: largest level, where sampling starts.
         P_mean: mean of ln sigma in training.
         P_std: standard deviation of ln sigma in training.
-        at_max: share of the maps of a training at sigma_max.
 
     Raises:
-        ValueError: if not 0 < sigma_min < sigma_max < inf, P_std <= 0, or at_max is no share.
+        ValueError: if not 0 < sigma_min < sigma_max < inf, or P_std <= 0.
     """
 
     sigma_min: float = 2e-3
     sigma_max: float = 80.0
     P_mean: float = -1.0
     P_std: float = 1.8
-    at_max: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
             raise ValueError(f"need 0 < sigma_min < sigma_max < inf, got {self.sigma_min} and {self.sigma_max}")
         if not 0 < self.P_std < math.inf or not math.isfinite(self.P_mean):
             raise ValueError(f"need a finite P_mean and P_std > 0, got {self.P_mean} and {self.P_std}")
-        if not 0 <= self.at_max <= 1:
-            raise ValueError(f"at_max must lie in [0, 1], got {self.at_max}")
 
     def steps(self, n: int, spacing: Spacing = "geometric", rho: float = 7.0) -> Tensor:
         """Return n decreasing levels from sigma_max to sigma_min, (n,) float64.
@@ -78,11 +73,9 @@ class NoiseSchedule:
         ln sigma = P_mean + P_std Phi^-1(u), with u uniform between the Phi of the two ends (inverse CDF).
         """
         low, high = (self._normal_cdf(sigma) for sigma in (self.sigma_min, self.sigma_max))
-        v = torch.rand(batch, generator=generator, device=generator.device, dtype=torch.float64)
-        u = (v - self.at_max).clamp_min(0) / max(1 - self.at_max, 1e-9)  # uniform where v > at_max
+        u = torch.rand(batch, generator=generator, device=generator.device, dtype=torch.float64)
         ln_sigma = self.P_mean + self.P_std * torch.special.ndtri(low + (high - low) * u)
-        sigma = ln_sigma.exp().clamp(self.sigma_min, self.sigma_max)
-        return torch.where(v < self.at_max, self.sigma_max, sigma).float()
+        return ln_sigma.exp().clamp(self.sigma_min, self.sigma_max).float()
 
     def _normal_cdf(self, sigma: float) -> float:
         """Return the probability of a smaller level under the untruncated normal of ln sigma."""

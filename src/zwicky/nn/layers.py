@@ -12,14 +12,16 @@ References: Dhariwal & Nichol 2021, arXiv 2105.05233 (AdaGN, zero start); Perez 
 
 import math
 from itertools import pairwise
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Layer = TypeVar("Layer", bound=nn.Module)
 
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+
+def zeroed(layer: Layer) -> Layer:
     """Return the layer with all its parameters set to zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

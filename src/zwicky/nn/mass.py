@@ -3,8 +3,13 @@
     p(u | y) = sum_k w_k N(u; m_k, L_k L_k^T),     u = R^-1 (ln M - mean),   R R^T the covariance of ln M in training
 
 The total mass is a number that a diffusion over pixels has to put together from all of them; here it is predicted as
-such, with a likelihood of its own, and the diffusion is left with the shape. Widths can be corrected on held-out maps,
-and the prior of the training set exchanged for another, in closed form.
+such, with a likelihood of its own. Besides what its encoder sees, it knows totals of the planes v of its condition,
+
+    t_j = ln mean exp(sum_p a_jp v_p) over the pixels,
+
+of which the sum of y, that of the X-rays and the mass in a first map of the target are cases, since planes are
+logarithms. Widths can be corrected on held-out maps, and the prior of the training set exchanged for another, in closed
+form.
 
 Reference: Bishop 1994, Mixture density networks.
 """
@@ -18,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zwicky.nn.layers import Network, ResidualBlock, conv3x3, group_norm
+from zwicky.nn.layers import Network, ResidualBlock, conv3x3, group_norm, zeroed
 
 LEAST = 1e-2  # of a width, in units of the spread of the training set
 
@@ -30,7 +35,7 @@ class MassHead(Network):
     Args:
         in_channels: planes of the condition. targets: number C of masses. scalar_features: number Q of scalars.
         widths: channels of each level of the encoder, finest first. components: of the mixture. patch: side of the
-            pixel blocks folded into channels.
+            pixel blocks folded into channels. totals: number of t_j.
     """
 
     def __init__(
@@ -41,10 +46,11 @@ class MassHead(Network):
         widths: Sequence[int] = (24, 48, 96, 96),
         components: int = 3,
         patch: int = 4,
+        totals: int = 8,
     ) -> None:
         super().__init__(
             in_channels=in_channels, targets=targets, scalar_features=scalar_features, widths=list(widths),
-            components=components, patch=patch,
+            components=components, patch=patch, totals=totals,
         )  # fmt: skip
         e = 2 * widths[-1]
         self.told = nn.Sequential(nn.Linear(max(1, scalar_features), e), nn.SiLU())
@@ -52,8 +58,11 @@ class MassHead(Network):
         self.blocks = nn.ModuleList(ResidualBlock(w, w, e) for w in widths)
         self.halve = nn.ModuleList(conv3x3(a, b, stride=2) for a, b in pairwise(widths))
         self.norm = group_norm(widths[-1])
+        self.totals = nn.Conv2d(in_channels, totals, 1)
+        nn.init.eye_(self.totals.weight[:, :, 0, 0])
+        self.relation = zeroed(nn.Linear(totals, targets))
         self.triangle = targets * (targets + 1) // 2
-        self.mlp = nn.Sequential(nn.Linear(3 * widths[-1], e), nn.SiLU(), nn.Linear(e, e), nn.SiLU())
+        self.mlp = nn.Sequential(nn.Linear(3 * widths[-1] + totals, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU())
         self.out = nn.Linear(e, components * (1 + targets + self.triangle))
         nn.init.zeros_(self.out.weight)
         nn.init.normal_(self.out.bias, std=0.5)
@@ -73,8 +82,12 @@ class MassHead(Network):
                 h = self.halve[i](h)
         h = F.silu(self.norm(h)).float()
         middle = h[..., h.shape[-2] // 4 : -(h.shape[-2] // 4) or None, h.shape[-1] // 4 : -(h.shape[-1] // 4) or None]
-        pooled = torch.cat([h.mean((2, 3)), h.amax((2, 3)), middle.mean((2, 3))], 1)
-        return self._mixture(self.out(self.mlp(pooled)))
+        with torch.autocast(condition.device.type, enabled=False):
+            t = self.totals(condition.float()).flatten(2)
+            t = t.logsumexp(2) - math.log(t.shape[2])
+            pooled = torch.cat([h.mean((2, 3)), h.amax((2, 3)), middle.mean((2, 3)), t], 1)
+            ln_w, m, L = self._mixture(self.out(self.mlp(pooled)))
+            return ln_w, m + self.relation(t)[:, None], L
 
     def _mixture(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         c, k = self.config["targets"], self.config["components"]

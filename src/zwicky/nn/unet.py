@@ -3,8 +3,9 @@
     (x, condition) -> unshuffle by p -> conv -> [stage, halve] x (L - 1) -> stage, attention, stage
                    -> [double, join skip, stage] x (L - 1) -> norm, SiLU, conv (zero) -> shuffle by p.
 
-A linear path leads around it in full precision, from the input planes to the result, with a gain that depends on the
-noise level: the maps are sharpest in the inputs, and what goes through the levels loses the smallest scales.
+A linear path leads around it in full precision, from the input planes to the result, with gains of planes and of
+results that depend on what the network is told: the maps are sharpest in the inputs, and what goes through the levels
+loses the smallest scales.
 
 Folding p x p pixels into channels at the input and back at the output loses nothing and makes a 128^2 map as cheap as a
 (128/p)^2 one; most of the cost of a U-Net is at its finest level. All is convolutional but the attention, which takes
@@ -37,7 +38,7 @@ class UNet(Network):
         patch: side p of the pixel blocks folded into channels.
         embedding: width of the vector that modulates the blocks.
         dropout: probability inside the blocks.
-        linear: whether there is the linear path; networks of version 0.1 have none.
+        linear: whether there is the linear path.
 
     Raises:
         ValueError: if a number is out of range.
@@ -53,7 +54,7 @@ class UNet(Network):
         patch: int = 2,
         embedding: int = 128,
         dropout: float = 0.0,
-        linear: bool = False,
+        linear: bool = True,
     ) -> None:
         if min(in_channels, out_channels, blocks, patch, embedding, len(widths), *widths) < 1 or scalar_features < 0:
             raise ValueError("a U-Net needs positive channels, widths, blocks, patch and embedding")
@@ -80,6 +81,7 @@ class UNet(Network):
         self.head = nn.Sequential(group_norm(widths[0]), nn.SiLU(), zeroed(conv3x3(widths[0], out_channels * patch**2)))
         if linear:
             self.linear = zeroed(conv3x3(in_channels * patch**2, out_channels * patch**2))
+            self.plane_gain = nn.Linear(embedding, in_channels)
             self.gain = nn.Linear(embedding, out_channels * patch**2)
 
     @property
@@ -111,8 +113,13 @@ class UNet(Network):
         with torch.autocast(x.device.type, enabled=False):
             result = self.head(h.float())
             if self.config["linear"]:
-                result = result + (1 + self.gain(e.float()))[..., None, None] * self.linear(folded)
+                result = result + self._linear(planes.float(), e.float())
             return F.pixel_shuffle(result, self.config["patch"])
+
+    def _linear(self, planes: Tensor, e: Tensor) -> Tensor:
+        """Return the linear path of the planes (B, in_channels, H, W), folded."""
+        before, after = ((1 + gain(e))[..., None, None] for gain in (self.plane_gain, self.gain))
+        return after * self.linear(F.pixel_unshuffle(before * planes, self.config["patch"]))
 
     def _levels(self, h: Tensor, e: Tensor) -> Tensor:
         """Return the features h (B, widths[0], H/p, W/p) after the way down and up again."""

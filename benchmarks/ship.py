@@ -1,7 +1,7 @@
-"""Put what `recipes/laptop.toml` made into the package: the model with its scores, and a held-out cluster for the demo.
+"""Put what `recipes/clusters.toml` made into the package: the model with its scores, and a held-out cluster for the demo.
 
-    zwicky run recipes/laptop.toml --out runs/laptop
-    python benchmarks/ship.py runs/laptop
+    zwicky run recipes/clusters.toml --out runs/clusters
+    python benchmarks/ship.py runs/clusters
 
 The cluster is the most massive of the test split, seen along its first sightline.
 """
@@ -31,7 +31,7 @@ def ship_model(model: Path, name: str) -> None:
 def main() -> None:
     """Ship the run in the folder given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of `zwicky run recipes/laptop.toml`")
+    parser.add_argument("run", type=Path, help="folder of `zwicky run recipes/clusters.toml`")
     run = parser.parse_args().run
     write_scores(run / "model", run / "report")
     ship_model(run / "model", "laptop")

@@ -199,18 +199,18 @@ def test_a_number_that_misses_its_aim_is_marked():
 
 
 def test_variants_are_trained_and_judged_side_by_side(map_file, tmp_path, monkeypatch, capsys, few_figures):
-    arguments = [map_file, tmp_path, "--variants", "ours", "no_spread", "together_1", "--steps", 3, "--batch", 4]
+    arguments = [map_file, tmp_path, "--variants", "ours", "no_spread", "no_pixels", "--steps", 3, "--batch", 4]
     arguments += ["--widths", 8, 16, "--sightlines", 2, "--samples", 3]
     monkeypatch.setattr(sys, "argv", ["variants.py", *map(str, arguments)])
     script("variants").main()
     text = capsys.readouterr().out
     assert "scaling_xray" in text
     assert {line.split()[0] for line in text.split("gas: mass in the map")[1].splitlines()[2:6]} == {
-        "ours", "no_spread", "together_1", "wiener",
+        "ours", "no_spread", "no_pixels", "wiener",
     }  # fmt: skip
-    stored = {n: json.loads((tmp_path / n / "training.json").read_text()) for n in ("ours", "together_1")}
+    stored = {n: json.loads((tmp_path / n / "training.json").read_text()) for n in ("ours", "no_pixels")}
     assert stored["ours"]["mass"]
-    assert stored["together_1"]["noise"]["sigma_max"] == 1.0
+    assert not stored["no_pixels"]["local"]
     ours, same = (read_model(tmp_path / name)[0] for name in ("ours", "no_spread"))
     assert ours.spread
     assert same == replace(ours, spread={})

@@ -1,7 +1,7 @@
 """Clusters of finished runs against the model that was put in: gas, pressure, scaling relations, concentration.
 
     python validation/clusters.py runs/n128 [more runs] [--min-mass 1e14] [--figure clusters.png]
-    python validation/clusters.py runs/laptop/simulation-* --against runs/planted/planted-* --min-mass 1e14
+    python validation/clusters.py runs/boxes/simulation-* --against runs/planted/planted-* --min-mass 1e14
 
 Halos above --min-mass (M200m), the most massive of each run with --first. Prints the median and the 16 to 84% range, in
 shells of r / R500c, of P_th / P_DPP (mean of the shell, and median of twenty parts of it, which clumps and infalling

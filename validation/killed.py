@@ -1,7 +1,7 @@
 """Run a recipe that dies by SIGKILL in every stage, and compare what it leaves with an uninterrupted run.
 
-    zwicky run recipes/laptop.toml --out runs/whole
-    python validation/killed.py recipes/laptop.toml runs/whole runs/killed
+    zwicky run recipes/boxes.toml --out runs/whole
+    python validation/killed.py recipes/boxes.toml runs/whole runs/killed
 
 Prints one line a file: equal (data sets and attributes of HDF5, bytes of the rest) or not. Status 1 if one differs.
 """

@@ -1,6 +1,6 @@
 """Number of halos in finished runs against Tinker et al. 2008 for 200 times the mean density (by colossus).
 
-    python validation/mass_function.py runs/laptop/simulation-*
+    python validation/mass_function.py runs/boxes/simulation-*
 
 Halos of at least 200 particles of each species; boxes of one size and resolution are counted together. The error is
 Poisson's for the number expected; modes longer than the box are missing from the simulation and not from theory.

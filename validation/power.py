@@ -1,6 +1,6 @@
 """Power spectrum of all matter in finished runs over camb's nonlinear model (HMcode 2020), and of gas over dark matter.
 
-    python validation/power.py runs/laptop/simulation-*
+    python validation/power.py runs/boxes/simulation-*
 
 Boxes of one size are averaged. The error is that of the number of modes, which nonlinear modes exceed; the model itself
 is good to about 5%. Shot noise of the dark matter and gas lattices is not subtracted.

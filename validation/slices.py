@@ -1,6 +1,6 @@
 """Slices through a snapshot: column density of dark matter and gas over their mean.
 
-    python validation/slices.py runs/laptop/simulation-1/snapshot.hdf5 --figure slices.png [--depth 10] [--pixels 512]
+    python validation/slices.py runs/boxes/simulation-1/snapshot.hdf5 --figure slices.png [--depth 10] [--pixels 512]
 
 A slice is `--depth` Mpc (comoving) thick, about the middle of the box along z. After figure 1 of Hsu et al. 2025.
 """

@@ -9,7 +9,7 @@
 | even | all pixels weigh alike in the loss |
 | mass, power, gas_fraction, forward | a term of physics in the loss, of weight --weight |
 | together | masses left to the pixels |
-| together_1 | that, with sigma_max = 1; samples start at their mean and not at noise, as the published ones do |
+| no_pixels | the mean starts from nothing, not from what each pixel says |
 | h25, h25_unet, unet | the baselines of `zwicky train --baseline` |
 | h25_unet_80 | the second of these, with sigma_max = 80 |
 | unet_sz, unet_xray, unet_stars, unet_multi | `unet`, shown y, X-rays, painted galaxies or all (de Andres et al.) |
@@ -23,7 +23,6 @@ many sightlines they are judged.
 import argparse
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from common import with_error
@@ -31,7 +30,6 @@ from common import with_error
 from zwicky.dataset.store import open_maps
 from zwicky.diffusion.noise import NoiseSchedule
 from zwicky.evaluate.run import EvaluateConfig, evaluate
-from zwicky.model import KINDS
 from zwicky.physics import PhysicsWeights
 from zwicky.train import TrainConfig, train
 from zwicky.train_config import BASELINES
@@ -50,7 +48,7 @@ def variants(weight):
         "even": {**ours, "bright": 0.0},
         **{name: {**ours, "physics": PhysicsWeights(**{name: weight})} for name in PHYSICS},
         "together": {},
-        "together_1": {"noise": replace(KINDS["score"].noise, sigma_max=1.0)},
+        "no_pixels": {**ours, "local": False},
         **{name: BASELINES[name] for name in ("h25", "h25_unet", "unet")},
         "h25_unet_80": {**BASELINES["h25_unet"], "noise": FROM_80},
         **{f"unet_{which}": {**BASELINES["unet"], "inputs": inputs} for which, inputs in SEEN.items()},

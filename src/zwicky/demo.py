@@ -1,6 +1,6 @@
 """The first minute: the shipped model on the shipped observation of a held-out cluster, against its truth.
 
-Both come from `recipes/laptop.toml` with the simulator of 0.1.0; the cluster is of the test split.
+Both come from `recipes/clusters.toml`; the cluster is of the test split.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from zwicky.reconstruct import load_model, reconstruct_files
 OBSERVATION = SHIPPED / "observation"
 MODEL = "laptop"
 LABELS = {"compton_y": "Compton $y$", "xray": "X-ray", "gas": "Gas", "dark_matter": "Dark matter"}
-REDSHIFT = 0.0  # of the simulated snapshot
 UNITS = {"xray": r"erg s$^{-1}$ cm$^{-2}$"}
 
 
@@ -43,7 +42,7 @@ def run_demo(
     radii = {"R500c": float(header["R500C"]), "R200m": float(header["R200M"])}
     files = {"compton_y": OBSERVATION / "sz.fits", "xray": OBSERVATION / "xray.fits"}
     posterior = reconstruct_files(
-        model, files, REDSHIFT, pixel_kpc=float(header["PIXKPC"]), n=n, seed=seed, progress=progress
+        model, files, float(header["REDSHIFT"]), pixel_kpc=float(header["PIXKPC"]), n=n, seed=seed, progress=progress
     )
     truth = {name: fits.getdata(OBSERVATION / "truth.fits", name.upper()) for name in posterior.samples}
     posterior.to_fits(folder / "posterior.fits", radii)
@@ -95,11 +94,11 @@ def _sky_header(maps: MapSet, row: int) -> fits.Header:
     header = sky_header(maps.pixels, 60.0, maps.pixel_kpc, 150.0, 2.0)
     header["COMMENT"] = "Simulated cluster: position and angular size are invented; the length of a pixel is PIXKPC."
     header["PIXKPC"] = (maps.pixel_kpc, "[kpc] side of a pixel, proper")
-    header["REDSHIFT"] = (maps.redshift, "of the simulated snapshot")
+    header["REDSHIFT"] = (maps.redshift, "at which the cluster is seen")
     for key in ("r500c", "r200m"):
         header[key.upper()] = (float(maps.halo[key][row]), "[kpc]")
     header["M200M"] = (float(maps.halo["m200m"][row]), "[Msun]")
-    header["HISTORY"] = f"simulated cluster {int(maps.cluster[row])}, row {row} of maps.h5 of recipes/laptop.toml"
+    header["HISTORY"] = f"simulated cluster {int(maps.cluster[row])}, row {row} of maps.h5 of recipes/clusters.toml"
     return header
 
 

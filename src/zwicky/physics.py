@@ -1,6 +1,6 @@
-"""Losses that know what maps are, options of a training beside the denoising loss.
+"""Losses that know what maps are, options of a training beside those of the mean and of the denoiser.
 
-The denoised map D and the truth x become surface densities a and t, and four terms compare what follows from them,
+The mean, or a denoised map D, and the truth x become surface densities a and t, and four terms compare them,
 
     mass            < (ln sum a - ln sum t)^2 >                              of every target
     power           < (1 - r) + (b - r)^2 >         over targets and octaves of k,   b^2 = P_aa / P_tt

@@ -34,12 +34,12 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Optimiser steps (4000).")] = None,
     batch: Annotated[int | None, typer.Option(help="Maps a step (16).")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate (1e-3).")] = None,
-    widths: Annotated[str | None, typer.Option(help="Widths of the levels (32,64,128,192).")] = None,
+    widths: Annotated[str | None, typer.Option(help="Widths of the levels (32,64,96,128).")] = None,
     blocks: Annotated[int | None, typer.Option(help="Residual blocks a level (1).")] = None,
     patch: Annotated[int | None, typer.Option(help="Side of the pixel blocks folded into channels (2).")] = None,
     inputs: Annotated[str | None, typer.Option(help="Channels to condition on (compton_y,xray).")] = None,
     targets: Annotated[str | None, typer.Option(help="Channels to predict (gas,dark_matter).")] = None,
-    kind: Annotated[str | None, typer.Option(help="score, regression (a plain U-Net) or h25.")] = None,
+    kind: Annotated[str | None, typer.Option(help="score, regression (a U-Net, one map) or h25.")] = None,
     network: Annotated[str | None, typer.Option(help="unet or ncsnpp.")] = None,
     mass: Annotated[bool, typer.Option("--mass", help="Predict the masses apart from the shapes.")] = False,
     instruments: Annotated[str | None, typer.Option(help="Instruments of the set whose images are shown.")] = None,
@@ -229,7 +229,7 @@ def run(
 ) -> None:
     """Run a whole recipe: simulate, halos, observe, train, evaluate. What is done is skipped, what was cut off resumes.
 
-    Example: zwicky run recipes/laptop.toml --out runs/laptop
+    Example: zwicky run recipes/clusters.toml --out runs/clusters
     """
     from zwicky.device import choose_device
     from zwicky.recipe import read_recipe, run_recipe

@@ -34,11 +34,13 @@ from astropy.io import fits
 from torch import Tensor, nn
 
 from zwicky.dataset.loader import Batch
-from zwicky.demo import OBSERVATION, REDSHIFT
+from zwicky.demo import OBSERVATION
 from zwicky.device import autocast
 from zwicky.diffusion.sample import DEFAULT_LEVELS
+from zwicky.model import Networks
+from zwicky.posterior import network_calls
 from zwicky.reconstruct import Model, load_model
-from zwicky.train_config import TrainConfig
+from zwicky.train_config import Stage, TrainConfig
 from zwicky.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -78,52 +80,61 @@ def zwicky_model(name: str) -> Model:
     model = load_model("laptop")
     if name == "laptop":
         return model
-    network = {key: model.config.network[key] for key in ("in_channels", "out_channels", "scalar_features")}
-    config = replace(model.config, architecture="ncsnpp", network={**network, "widths": (256,) * 4, "blocks": 2})
+    published = {"widths": (256,) * 4, "blocks": 2}
+    config = replace(model.config, kind="h25", architecture="ncsnpp", network=published, mass={}, local=False)
     networks = config.networks().eval().requires_grad_(False)
     networks.to(memory_format=torch.channels_last)  # as a model that is loaded
     return replace(model, config=config, networks=networks)
 
 
+def of_precision(networks: Networks, bf16: bool) -> Networks:
+    """The networks of maps, always in bfloat16 or always in float32; sums over a map are in float32 anyway."""
+    for part in (networks.mean, networks.denoiser):
+        if part is not None:
+            set_precision(part.net, bf16)
+    return networks
+
+
 def zwicky_evaluation(model: Model, bf16: bool) -> Work:
     """One evaluation of the denoiser for one cluster."""
-    net = set_precision(model.networks.denoiser.net, bf16)
+    networks = of_precision(model.networks, bf16)
     batch, _ = RandomMaps(model).batch(1, 0, 0)
-    x, condition, scalars = batch.x, batch.condition, torch.zeros(1, model.config.network["scalar_features"])
-    return Work(net, torch.no_grad()(lambda: model.networks.denoiser(x, torch.ones(1), condition, scalars)))
+    config = networks.denoiser.net.config
+    condition = torch.randn(1, config["in_channels"] - config["out_channels"], PIXELS, PIXELS)
+    scalars = torch.zeros(1, config["scalar_features"])
+    return Work(networks, torch.no_grad()(lambda: networks.denoiser(batch.x, torch.ones(1), condition, scalars)))
 
 
 def zwicky_samples(model: Model, bf16: bool, sampler: str) -> Work:
     """50 samples of the posterior of the observation in the package, or its mean."""
-    net = set_precision(model.networks.denoiser.net, bf16)
+    networks = of_precision(model.networks, bf16)
     files = {"compton_y": "sz.fits", "xray": "xray.fits"}
     images = {name: fits.getdata(OBSERVATION / file) for name, file in files.items()}
-    return Work(net, lambda: model.sample(images, REDSHIFT, model.config.pixel_kpc, SAMPLES, sampler=sampler))
+    redshift = fits.getheader(OBSERVATION / "truth.fits")["REDSHIFT"]
+    return Work(networks, lambda: model.sample(images, redshift, model.config.pixel_kpc, SAMPLES, sampler=sampler))
 
 
 class RandomMaps:
     """White noise in place of the batches of a `MapLoader`, in as many planes as the network of a model takes."""
 
     def __init__(self, model: Model):
-        self.out, self.beams = model.config.network["out_channels"], len(model.config.inputs)
-        self.planes = model.config.network["in_channels"] - self.out
+        self.out, self.beams, self.planes = len(model.config.targets), len(model.config.inputs), model.config.planes
 
     def batch(self, size: int, seed: int, step: int) -> tuple[Batch, torch.Generator]:
         """A batch and the generator of the step."""
         rng = torch.Generator().manual_seed(step)
         x, condition = (torch.randn(size, n, PIXELS, PIXELS, generator=rng) for n in (self.out, self.planes))
-        return Batch(x, condition, torch.zeros(size, self.beams), torch.zeros(size, self.out)), rng
+        return Batch(x, condition, torch.zeros(size, self.beams), torch.full((size, self.out), 33.0)), rng
 
 
 def zwicky_training(model: Model, bf16: bool) -> Work:
-    """A step of the training: loss, gradient, Adam, average of the weights."""
+    """A step of the training of the denoiser: mean, loss, gradient, Adam, average of the weights."""
     from lightning_fabric import Fabric
 
     fabric = Fabric(accelerator="cpu", devices=1)
     fabric.launch()
-    trainer = Trainer.new(TrainConfig(batch=BATCH), model.config, fabric, "")
-    net = set_precision(trainer.networks.denoiser.net, bf16)
-    return Work(net, lambda: trainer.advance(RandomMaps(model)))
+    trainer = Trainer.new(TrainConfig(batch=BATCH), model.config, Stage("denoiser", 1000), 0, fabric, "")
+    return Work(of_precision(trainer.networks, bf16), lambda: trainer.advance(RandomMaps(model)))
 
 
 def zwicky(name: str, work: str, bf16: bool) -> Work:
@@ -260,7 +271,7 @@ def print_samples(found: dict[tuple[str, bool, str], dict[str, float]]) -> None:
         head = network, "bf16" if bf16 else "fp32", f["parameters"] / 1e6, f["cpu"]
         for sampler in WORKS[network][1:-1]:
             if s := found.get((network, bf16, sampler)):
-                n = 1 if sampler == "mean" else DEFAULT_LEVELS[sampler]
+                n = network_calls(zwicky_model(network).config, sampler, DEFAULT_LEVELS[sampler])
                 row(*head, sampler, n, s["cpu"], s["wall"], s["cpu"] / default)
         for sampler, n in EXTRAPOLATED.get(network, []):
             cpu, wall = (SAMPLES * n * f[clock] for clock in ("cpu", "wall"))

@@ -141,7 +141,7 @@ class ModelConfig:
     def networks(self) -> Networks:
         """The networks with fresh weights."""
         kind, C = KINDS[self.kind], len(self.targets)
-        first = self.planes + C * self.local  # of the condition and of what its pixels say
+        first = self.planes + 2 * C * self.local  # of the condition and of what its pixels say
         told = len(self.ranges) + C * bool(self.mass)
 
         def network(planes: int) -> UNet | NCSNpp:

@@ -15,8 +15,8 @@ from zwicky.physics import PhysicsWeights
 _SEEN_WHOLE: dict[str, Any] = {
     "kind": "regression", "local": False, "drop_channel": 0.0, "drop_pixels": 0.0, "bright": 0.0,
 }  # fmt: skip
-# The learning rate of Hsu et al. 2025 is 1e-4, for trainings a hundred times as long; in 300 steps the loss falls to 0.77
-# with it and to 0.20 with ours.
+# The learning rate of Hsu et al. 2025 is 1e-4, for trainings a hundred times as long; in 300 steps the loss falls to
+# 0.77 with it and to 0.20 with ours.
 _H25: dict[str, Any] = {**_SEEN_WHOLE, "kind": "h25", "ema": 0.9999}
 BASELINES: dict[str, dict[str, Any]] = {
     "unet": _SEEN_WHOLE,

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from zwicky.nn.local import NODES
 from zwicky.nn.mass import MassHead
 from zwicky.nn.mean import Mean, gaussian_error, with_local
 from zwicky.nn.unet import UNet
@@ -19,10 +20,10 @@ def randn(*shape, seed=0):
 def mean_of(local=True):
     """A new mean of small maps, its polynomial g = (v_1, 2 v_2) where both inputs are known."""
     torch.manual_seed(0)
-    net = UNet(2 * K + C * local, C, Q, widths=(8, 16), blocks=1)
+    net = UNet(2 * K + 2 * C * local, C, Q, widths=(8, 16), blocks=1)
     mean = Mean(net, K, 2 * K, C, Q, local)
     if local:
-        mean.local.weight[3, 0, 1], mean.local.weight[3, 1, 2] = 1.0, 2.0
+        mean.local.weight[3, 0, NODES], mean.local.weight[3, 1, NODES + 1] = 1.0, 2.0
     return mean
 
 

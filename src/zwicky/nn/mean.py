@@ -24,8 +24,8 @@ class Mean(nn.Module):
     """mu (B, C, H, W) and s (B, C) of a condition (B, P, H, W).
 
     Args:
-        net: F, called as net(planes, c_noise, None, scalars); its planes are those of g, if there is one, and of the
-            condition. inputs: number K of images; P is 2 K, or 3 K with the noise.
+        net: F, called as net(planes, c_noise, None, scalars); its planes are those of `Local`, if there is one, and
+            of the condition. inputs: number K of images; P is 2 K, or 3 K with the noise.
         planes: P. targets: C. scalars: number of q. local: whether there is g.
     """
 
@@ -47,7 +47,7 @@ class Mean(nn.Module):
 
 
 def with_local(local: Local | None, condition: Tensor) -> Tensor:
-    """The planes of g, if there is one, and those of the condition."""
+    """The planes of `Local`, if there is one, and those of the condition."""
     if local is None:
         return condition
     with torch.autocast(condition.device.type, enabled=False):

@@ -60,7 +60,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| configuration | params [M] | mode | train [img/CPU-s] | sample [img/CPU-s] |\n|---|---|---|---|---|")
     for configuration in CONFIGURATIONS:
-        net = UNet(6, 2, scalar_features=4, linear=True, **configuration)
+        net = UNet(6, 2, scalar_features=4, **configuration)
         size = sum(p.numel() for p in net.parameters()) / 1e6
         for bf16, last in [(True, False), (True, True), (False, False), (False, True)]:
             train = images_per_second(net, 16, True, bf16, last, seconds)

@@ -10,7 +10,8 @@ sx = fits.getdata(OBSERVATION / "xray.fits")  # X-ray surface brightness [erg / 
 truth = fits.getheader(OBSERVATION / "truth.fits")
 
 model = zwicky.load_model("laptop")
-posterior = model.sample({"compton_y": y, "xray": sx}, redshift=0.0, pixel_kpc=truth["PIXKPC"], n=50, seed=0)
+images = {"compton_y": y, "xray": sx}
+posterior = model.sample(images, redshift=truth["REDSHIFT"], pixel_kpc=truth["PIXKPC"], n=50, seed=0)
 
 mass = posterior.mass("dark_matter", truth["R500C"])  # one number per sample [Msun], projected
 print(f"dark matter inside R500c: {mass.mean():.3e} +- {mass.std(ddof=1):.1e} Msun")

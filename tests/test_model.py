@@ -103,6 +103,12 @@ def test_a_damaged_model_is_refused(copy, damage):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_model_of_an_earlier_version_is_called_so(copy):
+    _edit(lambda c: c.update(format="zwicky-model-1"))(copy)
+    with pytest.raises(UserError, match="earlier version of Zwicky; train it anew"):
+        read_model(copy)
+
+
 def test_scalars_lie_in_the_unit_range_and_are_clamped(model):
     from dataclasses import replace
 

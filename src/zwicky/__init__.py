@@ -3,7 +3,7 @@
     particles = zwicky.read_snapshot("snapshot.hdf5")
     halos = zwicky.find_halos(particles)
     maps = zwicky.observe(particles, halos[0])
-    posterior = zwicky.load_model("laptop").sample(maps_of_inputs, redshift=0.0, pixel_kpc=100.0)
+    posterior = zwicky.load_model("laptop").sample(maps_of_inputs, redshift=0.2, pixel_kpc=100.0)
 
 Names are loaded when first used, so that `import zwicky` is quick.
 """

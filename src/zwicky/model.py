@@ -31,7 +31,7 @@ from zwicky.nn.ncsnpp import NCSNpp
 from zwicky.nn.unet import UNet
 from zwicky.version import __version__
 
-FORMAT = "zwicky-model-2"
+FORMAT, FORMER = "zwicky-model-2", ("zwicky-model-1",)
 SHIPPED = Path(__file__).parent / "data"
 BANDS = (0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 32.5)  # edges of the bands of `spread` [waves along a side]
 
@@ -58,7 +58,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "score": Kind("edm", NoiseSchedule(), "standard", "dpm", True),
-    "regression": Kind("", NoiseSchedule(), "standard", "mean", True),  # a plain U-Net: one map, no posterior
+    "regression": Kind("", NoiseSchedule(), "standard", "mean", True),  # one map, no posterior
     # Hsu et al. 2025: sigma from 1e-3 to 1 on maps in [0, 1], ln sigma uniform in training, no last denoising
     "h25": Kind("ve", NoiseSchedule(1e-3, 1.0, P_mean=-3.45, P_std=100.0), "unit", "euler_maruyama_open", False),
 }
@@ -214,7 +214,10 @@ def read_model(name: str | Path) -> tuple[ModelConfig, Networks]:
     """
     folder = find_model(name)
     try:
-        config = _parse(json.loads((folder / "config.json").read_text()))
+        content = json.loads((folder / "config.json").read_text())
+        if content["format"] in FORMER:
+            raise UserError(f"{folder} was made by an earlier version of Zwicky; train it anew.")
+        config = _parse(content)
         networks = config.networks()
         networks.load_state_dict(read_weights(folder))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:

@@ -78,9 +78,10 @@ def corrected_spread(trainer: Trainer, loader: MapLoader, model: ModelConfig) ->
         loader: of the validation split. model: to correct.
     """
     c, k = trainer.config, len(model.inputs)
-    if not c.spread_maps or model.kind != "score" or k > MOST_INPUTS:
+    kind = KINDS[model.kind]
+    if not (c.spread_maps and kind.mean and kind.form) or k > MOST_INPUTS:
         return replace(model, spread={})
-    networks, levels = _finished(trainer), DEFAULT_LEVELS[KINDS[model.kind].sampler]
+    networks, levels = _finished(trainer), DEFAULT_LEVELS[kind.sampler]
     batch = loader.whole().even(c.spread_maps, c.seed, MAPS)
     found = {}
     for name, condition in _given(model, batch.condition):

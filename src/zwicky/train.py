@@ -1,8 +1,10 @@
 """Training of the conditional score model, and of the published kinds of model beside it.
 
-Adam on the denoising loss with a warm-up and a cosine decay; the exponential moving average of the weights is what is
-kept. The data and the noise of a step depend on (seed, step) alone and the optimiser is part of the checkpoint, so that
-a resumed run equals the uninterrupted one to the bit on the same machine; the checkpoint keeps the number of threads.
+First the mean and the masses are trained, then the denoiser of what is left, each by Adam with a warm-up and a cosine
+decay. What is kept is the exponential moving average of the weights; of the mean and of the masses that of the lowest
+validation loss. The data and the noise of a step depend on (seed, step) alone and the optimiser is part of the
+checkpoint, so that a resumed run equals the uninterrupted one to the bit on the same machine; the checkpoint keeps the
+number of threads.
 Directions are lost to the symmetries of the square that maps are turned by, so that channels must be scalars.
 """
 
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 from zwicky.dataset.loader import BEAM, MapLoader, View, beam_widths
 from zwicky.dataset.normalize import LogScale, fit_rows
 from zwicky.dataset.store import MapSet, chunks, open_maps
-from zwicky.device import choose_device, cpu_threads
+from zwicky.device import THREADS, choose_device, cpu_threads
 from zwicky.io import UserError, append_jsonl, keep_jsonl_until, require_writable
 from zwicky.model import KINDS, ModelConfig, find_model, model_id, read_model, read_weights, save_model
 from zwicky.physics import physics_of
@@ -63,7 +65,8 @@ def train(
         maps: `maps.h5`. folder: of the model; `stats.jsonl` and the checkpoint live in `folder`.training until the end.
         device: cpu, cuda or auto. progress: called as progress(steps done, steps in all, latest numbers).
         checkpoint_seconds: least time between two checkpoints.
-        start: a model to go on from (fine-tuning); its channels, scalings and network replace those of config.
+        start: a model to go on from (fine-tuning); its kind, channels, scalings, noise levels and networks, and whether
+            it predicts masses apart, replace those of config.
         time_budget: seconds after which the training ends, its learning rate fallen by then; 0 for all steps.
         tensorboard: folder for the numbers of the training, shown by the program of that name.
 
@@ -83,22 +86,24 @@ def train(
     telescopes = _instruments(map_set, config)
     model = _model_config(map_set, config, telescopes) if start is None else _continued(map_set, config, start)
     weights = None if start is None else read_weights(find_model(start))
-    config = replace(config, kind=model.kind, mass=bool(model.mass))
+    config = _of_kind(config, model)
     physics = physics_of(config.physics, map_set, model.targets, model.inputs, model.scales)
     work = require_writable(folder.with_name(folder.name + ".training"))
     view = _view(model, config, telescopes)
     train_set, validation_set = (MapLoader(map_set, split, view) for split in ("train", "validation"))
     fabric = _processes(place, config)
     way = _Way(work, fabric.is_global_zero, progress or (lambda *_: None), _board(tensorboard), checkpoint_seconds)
-    done = 0
+    done, threads = 0, THREADS
     for stage in way.left(config.stages):
-        trainer = Trainer.new(config, model, stage, done, fabric, identity, weights, physics)
-        way.enter(trainer, train_set if start is None else None)
+        trainer = Trainer.new(config, model, stage, done, fabric, identity, weights, physics, threads)
+        way.enter(trainer)
         with cpu_threads(trainer.threads):
+            if start is None and not trainer.steps_done:
+                trainer.fit_pixels(train_set)
             way.follow(trainer, train_set, validation_set, time_budget * stage.steps / config.steps)
             if trainer.is_last:
                 model = corrected_spread(trainer, validation_set, corrected_masses(trainer, validation_set))
-        weights, done = trainer.kept, trainer.steps_done
+        weights, done, threads = trainer.kept, trainer.steps_done, trainer.threads
     if fabric.is_global_zero:
         _finish(folder, work, trainer, model)
     fabric.barrier()
@@ -128,12 +133,10 @@ class _Way:
         begun = [i for i, stage in enumerate(stages) if self.checkpoint(stage).exists()]
         return stages[max(begun, default=0) :]
 
-    def enter(self, trainer: Trainer, loader: MapLoader | None) -> None:
-        """Continue a stage that has begun, or begin it, with what pixels say by themselves fitted to a training set."""
+    def enter(self, trainer: Trainer) -> None:
+        """Continue a stage that has begun, or begin it."""
         if self.checkpoint(trainer.stage).exists():
             trainer.load(self.checkpoint(trainer.stage))
-        elif trainer.stage.name == "mean" and loader is not None:
-            trainer.fit_pixels(loader)
         if self.first:
             keep_jsonl_until(self.folder / STATS, trainer.steps_done)
         if trainer.first and not trainer.step:
@@ -159,6 +162,7 @@ class _Way:
     def _validated(self, trainer: Trainer, loader: MapLoader, write: bool) -> dict[str, float]:
         found = _validated(trainer, loader)
         if self.first and write:
+            keep_jsonl_until(self.folder / STATS, trainer.steps_done - 1)
             append_jsonl(self.folder / STATS, found)
             self.board(found)
         return found
@@ -333,6 +337,18 @@ def _continued(maps: MapSet, c: TrainConfig, start: str | Path) -> ModelConfig:
         model, cosmology=maps.cosmology.as_dict(), training=_card(maps, c) | {"started_from": model.training},
         mass=mass, ranges=model.ranges | {"redshift": (maps.redshift, maps.redshift)},
     )  # fmt: skip
+
+
+def _of_kind(config: TrainConfig, model: ModelConfig) -> TrainConfig:
+    """The settings for a model that may be of another kind than they say.
+
+    Raises:
+        UserError: it cannot be trained with them.
+    """
+    try:
+        return replace(config, kind=model.kind, mass=bool(model.mass))
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _card(maps: MapSet, c: TrainConfig) -> dict[str, Any]:

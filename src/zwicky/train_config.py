@@ -42,7 +42,8 @@ class TrainConfig:
 
     Args:
         targets, inputs: channels of the map set to predict and to condition on.
-        steps, batch: optimiser steps and maps in each. learning_rate: peak, after `warmup` steps of each stage.
+        steps, batch: optimiser steps and maps in each. learning_rate: peak, after `warmup` steps of each stage, or a
+            quarter of them.
         mean_share: of the steps, for the mean and the masses; the rest is for the denoiser of what is left.
         accumulate: parts that a batch is worked through in, to save memory.
         ema: decay of the weights' average. clip: largest norm of the gradient.
@@ -56,7 +57,8 @@ class TrainConfig:
         degrade: probability that an image without noise gets a random beam and white noise.
         bright: pixels weigh exp(bright v) in the loss, v the mean of their scaled inputs.
         validate_every: steps between validation losses.
-        patience: validations without a lower CRPS after which the training ends early; 0 for never.
+        patience: validations without a lower CRPS, of a regression without a lower loss, after which the training ends
+            early; 0 for never.
         physics: weights of further losses, see `zwicky.physics`.
         spread_maps: validation maps by which the spread of samples is corrected, scale by scale; 0 for none.
         seed: of weights, data and noise.
@@ -108,12 +110,14 @@ class TrainConfig:
             raise ValueError("spread_maps must not be negative.")
         if not 0 <= self.bright <= 10:
             raise ValueError("bright must lie in [0, 10].")
-        if not 0 < self.mean_share < 1 or (self.kind == "score" and self.steps < 2):
-            raise ValueError("mean_share must lie in (0, 1), and a score model needs 2 steps.")
+        if not 0 < self.mean_share < 1:
+            raise ValueError("mean_share must lie in (0, 1).")
         if self.patience < 0 or self.accumulate < 1 or self.batch % self.accumulate:
             raise ValueError("need patience >= 0 and a batch that is a multiple of accumulate >= 1.")
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}.")
+        if self.steps < len(self.stages):
+            raise ValueError(f"a training of the kind {self.kind} needs {len(self.stages)} steps, one for each stage.")
         if self.network not in NETWORKS:
             raise ValueError(f"network must be one of {', '.join(NETWORKS)}, not {self.network!r}.")
         if self.mass and KINDS[self.kind].scaling != "standard":
@@ -149,7 +153,8 @@ class TrainConfig:
         Args:
             share: of the stage that is done, if not told by the step.
         """
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        x = (step - self.warmup) / max(1, steps - self.warmup) if share is None else share
+        warmup = min(self.warmup, steps // 4)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        x = (step - warmup) / max(1, steps - warmup) if share is None else share
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, x))))

@@ -139,7 +139,7 @@ class Trainer:
     @classmethod
     def new(
         cls, config: TrainConfig, model: ModelConfig, stage: Stage, first: int, fabric: Fabric, identity: str,
-        start: Mapping[str, Tensor] | None = None, physics: Physics | None = None,
+        start: Mapping[str, Tensor] | None = None, physics: Physics | None = None, threads: int = THREADS,
     ) -> Trainer:  # fmt: skip
         """A stage that begins, with fresh weights or those of `start`."""
         torch.manual_seed(config.seed)
@@ -147,16 +147,21 @@ class Trainer:
         if start is not None:
             networks.load_state_dict(start)
         for name, module in networks.named_children():
-            module.requires_grad_((name == "denoiser") == (stage.name == "denoiser"))
+            trains = (name == "denoiser") == (stage.name == "denoiser")
+            module.train(trains).requires_grad_(trains)
         trained = [p for p in networks.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=config.learning_rate, betas=(0.9, 0.99))
         ema = EMA(networks.to(fabric.device), config.ema)
         of_stage = Objective(networks, stage.name, len(model.inputs), config.bright, physics)
         objective, optimizer = fabric.setup(of_stage, optimizer)
-        return cls(config, model, stage, first, fabric, objective, optimizer, ema, identity)
+        return cls(config, model, stage, first, fabric, objective, optimizer, ema, identity, threads=threads)
 
     def fit_pixels(self, loader: MapLoader) -> None:
-        """Fit what each pixel says by itself, where the mean starts from it."""
+        """Fit what each pixel says by itself, where the mean starts from it.
+
+        Raises:
+            UserError: a set of inputs is nowhere seen together.
+        """
         local = self.networks.mean and self.networks.mean.local
         if not local:
             return
@@ -165,11 +170,18 @@ class Trainer:
         def maps() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
             for i in range(PIXEL_BATCHES):
                 batch, _ = loader.whole().batch(PIXEL_MAPS, self.config.seed, PIXELS + i)
-                given = [batch.condition * local.given(case, batch.condition) for case in range(2**k)]
-                known = batch.condition[:, k : 2 * k].amin(1, keepdim=True)
-                yield batch.x, batch.condition, torch.stack([known * brightness(c, k, bright) for c in given])
+                masks = batch.condition[:, k : 2 * k]
+                weights = []
+                for case in range(2**k):
+                    given = local.given(case, batch.condition)
+                    known = torch.where(given[k : 2 * k] > 0, masks, 1).amin(1, keepdim=True)
+                    weights.append(known * brightness(batch.condition * given, k, bright))
+                yield batch.x, batch.condition, torch.stack(weights)
 
-        local.fit(maps())
+        try:
+            local.fit(maps())
+        except ValueError as error:
+            raise UserError(f"{loader.maps.path}: {error}") from error
         self.ema = EMA(self.networks, self.config.ema)
 
     @property
@@ -194,7 +206,7 @@ class Trainer:
             budget: seconds that the stage may take, by which the learning rate falls; 0 for as many as it needs.
         """
         c, n, began = self.config, self.stage.steps, time.monotonic()
-        if c.dropout:
+        if self.model.network.get("dropout"):
             entropy = np.random.SeedSequence([c.seed, self.steps_done, self.fabric.global_rank])
             torch.manual_seed(int(entropy.generate_state(1)[0]))
         for group in self.optimizer.param_groups:

@@ -10,8 +10,9 @@ over from the pixels around. What a network adds to g is small: its errors are a
 returns, and the small scales of the bright pixels are less than that of a whole map.
 """
 
+import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import final
 
 import torch
@@ -51,19 +52,25 @@ class Local(nn.Module):
         return torch.cat([alone + filled(more, (which > 0)[:, None]), alone], 1)
 
     def fit(self, maps: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Find a by least squares.
+        """Find a and b by least squares.
 
         Args:
-            maps: x (B, C, H, W), conditions (B, P, H, W) with all inputs known everywhere, and, for each of the 2^K
-                sets of inputs, weights of the pixels, (2^K, B, 1, H, W).
+            maps: x (B, C, H, W), conditions (B, P, H, W) with all inputs, and, for each of the 2^K sets of inputs,
+                weights of the pixels, (2^K, B, 1, H, W), 0 where an input of the set is not known.
+
+        Raises:
+            ValueError: no pixel has all inputs of a set.
         """
         cases, c, f = self.weight.shape
-        A, b = torch.zeros(cases, f, f, dtype=torch.float64), torch.zeros(cases, f, c, dtype=torch.float64)
+        A, b = (torch.zeros(cases, f, n, dtype=torch.float64) for n in (f, c))
         for x, condition, weights in maps:
             for case in range(cases):
-                phi = self._monomials(condition * self.given(case, condition)).double()
-                A[case] += torch.einsum("bfyx,bgyx,bzyx->fg", phi, phi, weights[case].double())
-                b[case] += torch.einsum("bfyx,bcyx,bzyx->fc", phi, x.double(), weights[case].double())
+                phi = _pixels(self._monomials(condition * self.given(case, condition)))
+                weighted = phi * _pixels(weights[case])
+                A[case] += weighted @ phi.T
+                b[case] += weighted @ _pixels(x).T
+        if not A.flatten(1).any(1).all():
+            raise ValueError("no pixel of the training maps has all inputs.")
         diagonal = A.diagonal(dim1=1, dim2=2)
         A += RIDGE * torch.diag_embed(diagonal.clamp_min(RIDGE * diagonal.amax(1, keepdim=True)))
         self.weight.copy_(torch.linalg.solve(A, b).transpose(1, 2))
@@ -76,11 +83,17 @@ class Local(nn.Module):
     def _monomials(self, condition: Tensor) -> Tensor:
         """h, v and v v, (B, F, H, W); those of inputs that are not known are 0."""
         v = condition[:, : self.inputs].float()
-        place = places(condition.shape[-2:]).to(v.device).expand(len(v), -1, -1, -1)
+        place = places(tuple(condition.shape[-2:])).to(v.device).expand(len(v), -1, -1, -1)
         return torch.cat([place, v, *(v[:, i : i + 1] * v[:, j : j + 1] for i, j in self.pairs)], 1)
 
 
-def places(shape: Sequence[int]) -> Tensor:
+def _pixels(maps: Tensor) -> Tensor:
+    """Maps (B, F, H, W) as (F, B H W), double."""
+    return maps.transpose(0, 1).flatten(1).double()
+
+
+@functools.cache
+def places(shape: tuple[int, ...]) -> Tensor:
     """h_k(r) of the pixels of a map, (NODES, H, W), of sum 1; the nodes are at r = 2^-1/2 RATIO^k pixels."""
     y, x = (torch.arange(n) - (n - 1) / 2 for n in shape)
     r = torch.hypot(y[:, None], x).clamp_min(0.5**0.5)

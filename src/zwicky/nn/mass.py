@@ -92,7 +92,7 @@ class MassHead(Network):
     def _mixture(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         c, k = self.config["targets"], self.config["components"]
         ln_w, m, entries = out.view(-1, k, 1 + c + self.triangle).split([1, c, self.triangle], 2)
-        rows, columns = torch.tril_indices(c, c)
+        rows, columns = torch.tril_indices(c, c, device=out.device)
         L = out.new_zeros(len(out), k, c, c)
         L[:, :, rows, columns] = torch.where(rows == columns, LEAST + F.softplus(entries), entries)
         return ln_w[..., 0].log_softmax(1), m, L

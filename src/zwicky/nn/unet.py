@@ -38,7 +38,6 @@ class UNet(Network):
         patch: side p of the pixel blocks folded into channels.
         embedding: width of the vector that modulates the blocks.
         dropout: probability inside the blocks.
-        linear: whether there is the linear path.
 
     Raises:
         ValueError: if a number is out of range.
@@ -54,7 +53,6 @@ class UNet(Network):
         patch: int = 2,
         embedding: int = 128,
         dropout: float = 0.0,
-        linear: bool = True,
     ) -> None:
         if min(in_channels, out_channels, blocks, patch, embedding, len(widths), *widths) < 1 or scalar_features < 0:
             raise ValueError("a U-Net needs positive channels, widths, blocks, patch and embedding")
@@ -67,7 +65,6 @@ class UNet(Network):
             patch=patch,
             embedding=embedding,
             dropout=dropout,
-            linear=linear,
         )
         self.embed = Embedding(embedding, scalar_features)
         self.stem = conv3x3(in_channels * patch**2, widths[0])
@@ -79,10 +76,9 @@ class UNet(Network):
         self.upsample = nn.ModuleList(Upsample(b, a) for a, b in pairwise(widths))
         self.up = nn.ModuleList(Stage(2 * w, w, blocks, embedding, dropout) for w in widths[:-1])
         self.head = nn.Sequential(group_norm(widths[0]), nn.SiLU(), zeroed(conv3x3(widths[0], out_channels * patch**2)))
-        if linear:
-            self.linear = zeroed(conv3x3(in_channels * patch**2, out_channels * patch**2))
-            self.plane_gain = nn.Linear(embedding, in_channels)
-            self.gain = nn.Linear(embedding, out_channels * patch**2)
+        self.linear = zeroed(conv3x3(in_channels * patch**2, out_channels * patch**2))
+        self.plane_gain = nn.Linear(embedding, in_channels)
+        self.gain = nn.Linear(embedding, out_channels * patch**2)
 
     @property
     def multiple(self) -> int:
@@ -111,9 +107,7 @@ class UNet(Network):
             h = self.stem(folded)
         h = self._levels(h, e)
         with torch.autocast(x.device.type, enabled=False):
-            result = self.head(h.float())
-            if self.config["linear"]:
-                result = result + self._linear(planes.float(), e.float())
+            result = self.head(h.float()) + self._linear(planes.float(), e.float())
             return F.pixel_shuffle(result, self.config["patch"])
 
     def _linear(self, planes: Tensor, e: Tensor) -> Tensor:

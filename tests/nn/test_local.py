@@ -93,3 +93,15 @@ def test_inputs_that_are_nowhere_seen_are_refused():
     weights = torch.stack([torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)])
     with pytest.raises(ValueError, match="no pixel"):
         Local(1, 1).fit([(v, condition_of(v), weights)])
+
+
+def test_the_noise_that_is_told_counts():
+    """x is v where there is little noise and nothing where there is much: v - n v, with n from 0 to 1."""
+    rng = torch.Generator().manual_seed(0)
+    v, n = torch.randn(8, 1, 16, 16, generator=rng), torch.rand(8, 1, 1, 1, generator=rng).expand(8, 1, 16, 16)
+    planes = torch.cat([v, torch.ones_like(v), n], 1)
+    told, untold = Local(1, 1, noisy=True), Local(1, 1)
+    for local in (told, untold):
+        local.fit([(v - n * v, planes, torch.ones(2, 8, 1, 16, 16))])
+    torch.testing.assert_close(told(planes)[:, :1], v - n * v, atol=1e-4, rtol=1e-4)
+    assert (untold(planes)[:, :1] - (v - n * v)).abs().mean() > 0.1

@@ -2,12 +2,12 @@
 
     g_c(v, r) = sum_k b_ck h_k(r) + sum_i a_ci v_i + sum_{i <= j} a_cij v_i v_j
 
-v_1 ... v_K are the inputs, r is the distance from the centre of the map, where the cluster is, and h_k are piecewise
-linear functions of ln r, one of which is 1 at each node. The innermost pixels have a node of their own: the cusp of a
-halo is not seen in its gas. There is one set of a and b for each set of inputs that may be known in a pixel, fitted by
-weighted least squares to the training maps. Where nothing is known, what g has over that of the place alone is carried
-over from the pixels around. What a network adds to g is small: its errors are about a per cent of what it
-returns, and the small scales of the bright pixels are less than that of a whole map.
+v_i are the inputs and, where a network is told it, their noise; r is the distance from the centre of the map, where the
+cluster is, and h_k are piecewise linear functions of ln r, one of which is 1 at each node. The innermost pixels have a
+node of their own: the cusp of a halo is not seen in its gas. There is one set of a and b for each set of inputs that may
+be known in a pixel, fitted by weighted least squares to the training maps. Where nothing is known, what g has over that
+of the place alone is carried over from the pixels around. What a network adds to g is small: its errors are about a per
+cent of what it returns, and the small scales of the bright pixels are less than that of a whole map.
 """
 
 import functools
@@ -28,16 +28,18 @@ class Local(nn.Module):
     """g, and that of the place alone, (B, 2 C, H, W), of a condition (B, P, H, W) that begins with inputs and masks.
 
     Args:
-        inputs: K. targets: C.
+        inputs: K. targets: C. noisy: whether the condition has the noise of the inputs after their masks.
     """
 
     weight: Tensor
 
-    def __init__(self, inputs: int, targets: int) -> None:
+    def __init__(self, inputs: int, targets: int, noisy: bool = False) -> None:
         super().__init__()
         self.inputs = inputs
-        self.pairs = [(i, j) for i in range(inputs) for j in range(i, inputs)]
-        self.register_buffer("weight", torch.zeros(2**inputs, targets, NODES + inputs + len(self.pairs)))
+        self.variables = [*range(inputs), *(range(2 * inputs, 3 * inputs) if noisy else ())]  # planes of the condition
+        count = len(self.variables)
+        self.pairs = [(i, j) for i in range(count) for j in range(i, count)]
+        self.register_buffer("weight", torch.zeros(2**inputs, targets, NODES + count + len(self.pairs)))
 
     def forward(self, condition: Tensor) -> Tensor:
         """Return g and, after it, g of nothing but the place."""
@@ -82,7 +84,7 @@ class Local(nn.Module):
 
     def _monomials(self, condition: Tensor) -> Tensor:
         """h, v and v v, (B, F, H, W); those of inputs that are not known are 0."""
-        v = condition[:, : self.inputs].float()
+        v = condition[:, self.variables].float()
         place = places(tuple(condition.shape[-2:])).to(v.device).expand(len(v), -1, -1, -1)
         return torch.cat([place, v, *(v[:, i : i + 1] * v[:, j : j + 1] for i, j in self.pairs)], 1)
 

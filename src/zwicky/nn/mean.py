@@ -32,7 +32,7 @@ class Mean(nn.Module):
     def __init__(self, net: nn.Module, inputs: int, planes: int, targets: int, scalars: int, local: bool) -> None:
         super().__init__()
         self.net, self.inputs = net, inputs
-        self.local = Local(inputs, targets) if local else None
+        self.local = Local(inputs, targets, planes > 2 * inputs) if local else None
         self.spread = nn.Sequential(nn.Linear(planes - inputs + scalars, 32), nn.SiLU(), zeroed(nn.Linear(32, targets)))
 
     def forward(self, condition: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:

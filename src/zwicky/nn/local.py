@@ -4,7 +4,7 @@
 
 v_i are the inputs and, where a network is told it, their noise; r is the distance from the centre of the map, where the
 cluster is, and h_k are piecewise linear functions of ln r, one of which is 1 at each node. The innermost pixels have a
-node of their own: the cusp of a halo is not seen in its gas. There is one set of a and b for each set of inputs that may
+node of their own: the cusp of a halo is not seen in its gas. There is a set of a and b for each set of inputs that may
 be known in a pixel, fitted by weighted least squares to the training maps. Where nothing is known, what g has over that
 of the place alone is carried over from the pixels around. What a network adds to g is small: its errors are about a per
 cent of what it returns, and the small scales of the bright pixels are less than that of a whole map.

@@ -214,3 +214,18 @@ def test_variants_are_trained_and_judged_side_by_side(map_file, tmp_path, monkey
     ours, same = (read_model(tmp_path / name)[0] for name in ("ours", "no_spread"))
     assert ours.spread
     assert same == replace(ours, spread={})
+
+
+def test_a_misplaced_centre_is_told(model_folder, map_file, monkeypatch, capsys):
+    centring = script("centring")
+    image, known = centring.moved(np.arange(9.0).reshape(3, 3), 1)
+    assert image.tolist() == [[0, 0, 1], [0, 3, 4], [0, 6, 7]]
+    assert known.tolist() == [[False, True, True]] * 3
+    arguments = [model_folder, map_file, "--pixels", 0, 2, "--sightlines", 2, "--samples", 3]
+    monkeypatch.setattr(sys, "argv", ["centring.py", *map(str, arguments)])
+    centring.main()
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [tuple(line.split()[:3]) for line in lines] == [
+        (pixels, target, radius) for pixels in "02" for target in ("gas", "dark_matter") for radius in centring.RADII
+    ]
+    assert lines[:4] != lines[4:]

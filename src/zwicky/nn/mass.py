@@ -5,7 +5,7 @@
 The total mass is a number that a diffusion over pixels has to put together from all of them; here it is predicted as
 such, with a likelihood of its own. Besides what its encoder sees, it knows totals of the planes v of its condition,
 
-    t_j = ln mean exp(sum_p a_jp v_p) over the pixels,
+    t_j = ln mean exp(a_j + sum_p a_jp v_p) over the pixels,
 
 of which the sum of y, that of the X-rays and the mass in a first map of the target are cases, since planes are
 logarithms. Widths can be corrected on held-out maps, and the prior of the training set exchanged for another, in closed

@@ -52,7 +52,8 @@ class TrainConfig:
         mass: whether the masses in the map are predicted apart, and the maps given them.
         local: whether the mean starts from what each pixel says (`nn.local`); of kinds with a mean.
         noise: the noise schedule, if not the one of the kind.
-        drop_channel, drop_pixels: probabilities that an input is withheld, or has holes.
+        drop_channel, drop_pixels: probabilities that an input is withheld, or has holes; all are withheld at a third of
+            the first besides.
         instruments: of the map set, whose images stand for their channel. clean: share of images that do not.
         degrade: probability that an image without noise gets a random beam and white noise.
         bright: pixels weigh exp(bright v) in the loss, v the mean of their scaled inputs.

@@ -100,9 +100,11 @@ def test_nothing_is_dropped_unasked(maps, scales):
 def test_channels_are_withheld_at_the_rate_asked_for(maps, scales, rate):
     whole = masks_of(loader(maps, scales, drop_channel=rate).batch(2000, 0, 0)[0]).flatten(2)
     assert torch.equal(whole.amin(2), whole.amax(2))  # a channel is there or is not
-    assert (1 - whole[..., 0]).mean(0).tolist() == pytest.approx([rate, rate], abs=4 * (rate / 2000) ** 0.5)
-    both = ((1 - whole[..., 0]).prod(1)).mean()
-    assert float(both) == pytest.approx(rate**2, abs=4 * rate / 2000**0.5)  # independently of each other
+    none = rate / 3
+    one = none + (1 - none) * rate
+    assert (1 - whole[..., 0]).mean(0).tolist() == pytest.approx([one, one], abs=4 * (one / 2000) ** 0.5)
+    both = none + (1 - none) * rate**2  # independently of each other, and all together
+    assert float((1 - whole[..., 0]).prod(1).mean()) == pytest.approx(both, abs=4 * (both / 2000) ** 0.5)
 
 
 def test_holes_and_narrow_fields_come_at_the_rate_asked_for(maps, scales):

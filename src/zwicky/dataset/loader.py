@@ -21,6 +21,7 @@ from zwicky.observe.instrument import FWHM
 
 MEMORY = 2 << 30  # bytes of a split that are held
 BEAM = (0.5, 4.0)  # full width at half maximum of a random beam [pixels]
+ALL = 1 / 3  # of the probability that an input is withheld, that all are: chance alone would hardly ever show the prior
 NOISE = (0.1, 300.0)  # rms of random white noise over the floor of the channel
 
 
@@ -33,8 +34,9 @@ class View:
         noisy: whether the network is told noise and beams. instruments: input -> instruments whose images stand for it.
         clean: share of images without noise where there are instruments. degrade: probability that a clean image gets
             a random beam and white noise.
-        drop_channel: probability that an input is withheld. drop_pixels: probability that an input has holes, and that
-            all inputs of a cluster end at a smaller field of view.
+        drop_channel: probability that an input is withheld, besides ALL times that, that all are.
+        drop_pixels: probability that an input has holes, and that all inputs of a cluster end at a smaller field of
+            view.
     """
 
     targets: tuple[str, ...]
@@ -175,6 +177,7 @@ class MapLoader:
         """1 where an input pixel is left, (B, K, Y, X)."""
         v = self.view
         keep = torch.rand(y.shape[:2], generator=rng) >= v.drop_channel
+        keep &= (torch.rand(len(y), generator=rng) >= ALL * v.drop_channel)[:, None]
         holes = _disks(y.shape, rng)
         pierced = torch.rand(y.shape[:2], generator=rng) < v.drop_pixels
         field = _fields(y.shape, v.drop_pixels, rng)

@@ -54,8 +54,8 @@ class Gaussian:
         self.power, self.s, self.mean = power, torch.tensor(s), "there is one"
 
     def reference(self, condition, scalars):
-        """The mean, and the unit of what is left: any is as good as another."""
-        return condition, self.s
+        """The mean, the unit of what is left, of which any is as good as another, and the condition with the mean."""
+        return condition, self.s, torch.cat([condition, condition], 1)
 
     def denoiser(self, rho, sigma, condition, scalars):
         """E[rho_0 | rho, condition], of the condition and the mean."""

@@ -170,10 +170,12 @@ class Networks(nn.Module):
         assert self.mass is not None
         return self.mass(condition if self.mean is None else with_local(self.mean.local, condition), told)
 
-    def reference(self, condition: torch.Tensor, scalars: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """mu (B, C, H, W) and s (B, C, 1, 1), which the denoiser counts from and in."""
+    def reference(
+        self, condition: torch.Tensor, scalars: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """mu (B, C, H, W) and s (B, C, 1, 1), which the denoiser counts from and in, and the planes that it is told."""
         mu, s = self.mean(condition, scalars)  # type: ignore[misc]
-        return mu, s[..., None, None]
+        return mu, s[..., None, None], torch.cat([condition, mu], 1)
 
 
 def save_model(

@@ -58,12 +58,11 @@ def sample_maps(
     mu = None
     if networks.mean is not None:
         with autocast(device):
-            mu, s = networks.reference(condition, scalars)
+            mu, s, condition = networks.reference(condition, scalars)
         if tick is not None:
             tick()
         if sampler == "mean":
             return mu.cpu(), mu.cpu()
-        condition = torch.cat([condition, mu], 1)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         with autocast(device):

@@ -149,19 +149,19 @@ class _Way:
         while not trainer.finished and not (budget and trainer.elapsed >= budget):
             trainer.advance(train_set, budget)
             if trainer.steps_done % c.validate_every == 0 or trainer.step == trainer.stage.steps:
-                latest, validated = self._validated(trainer, validation_set, write=True), trainer.step
+                latest, validated = self._validated(trainer, validation_set), trainer.step
             if self.first:
                 self.progress(trainer.steps_done, c.steps, latest)
             if time.monotonic() - saved > self.checkpoint_seconds:
                 trainer.save(self.checkpoint(trainer.stage))
                 saved = time.monotonic()
         if validated != trainer.step:  # out of time, or resumed at the end
-            out_of_time = trainer.steps_done % c.validate_every != 0 and trainer.step < trainer.stage.steps
-            self._validated(trainer, validation_set, write=out_of_time)
+            self._validated(trainer, validation_set)
 
-    def _validated(self, trainer: Trainer, loader: MapLoader, write: bool) -> dict[str, float]:
+    def _validated(self, trainer: Trainer, loader: MapLoader) -> dict[str, float]:
+        """The numbers of a validation, written in the place of any that are there of this step."""
         found = _validated(trainer, loader)
-        if self.first and write:
+        if self.first:
             keep_jsonl_until(self.folder / STATS, trainer.steps_done - 1)
             append_jsonl(self.folder / STATS, found)
             self.board(found)

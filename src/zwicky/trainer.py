@@ -97,8 +97,7 @@ class Objective(nn.Module):
         assert denoiser is not None
         if self.networks.mean is not None:
             with torch.no_grad():
-                mu, s = self.networks.reference(condition, scalars)
-            condition = torch.cat([condition, mu], 1)
+                mu, s, condition = self.networks.reference(condition, scalars)
         rho = (x - mu) / s
         D = denoiser(add_noise(rho, sigma, noise), sigma, condition, scalars)
         loss = weighted_error(denoiser, D, rho, sigma, weight)

@@ -194,7 +194,7 @@ def test_a_reconstruction_that_cannot_be_is_refused(reconstruct, write_image, tm
 
 def test_a_garbled_model_is_refused(reconstruct, tmp_path):
     (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "config.json").write_text('{"format": "zwicky-model-2"}')
+    (tmp_path / "m" / "config.json").write_text('{"format": "zwicky-model-3"}')
     before = tree(tmp_path)
     assert_refused(reconstruct(model=tmp_path / "m"), "is not a model of Zwicky, or is damaged")
     assert tree(tmp_path) == before

@@ -9,7 +9,7 @@ import torch
 from zwicky.diffusion.sample import seeded_noise
 from zwicky.grid import waves
 from zwicky.model import BANDS, read_model
-from zwicky.posterior import PRIOR_MODES, _modes, key_of, respread, sample_maps, spread_factors
+from zwicky.posterior import PRIOR_MODES, Drawn, _modes, draw_maps, key_of, respread, spread_factors
 from zwicky.train import train
 
 P, C = 32, 2
@@ -25,14 +25,13 @@ def test_known_faults_of_the_spread_are_found_and_mended():
     """Posteriors that are 1.5 times too wide, or half as wide, in a band: the factors are 1 / 1.5 and 2 to 3%."""
     wrong = [list(row) for row in NONE]
     wrong[0][3], wrong[1][5] = 1.5, 0.5
-    means, truth = white(200, 1, C).repeat(1, 4, 1, 1, 1), white(200, 1, C)[:, 0] + white(200, C)
-    samples = means + respread(white(200, 4, C).flatten(0, 1), torch.zeros(1), wrong).view(200, 4, C, P, P)
-    factors = torch.tensor(spread_factors(truth, samples, means))
+    truth, samples = white(200, 1, C), respread(white(200, 4, C).flatten(0, 1), wrong).view(200, 4, C, P, P)
+    factors = torch.tensor(spread_factors(truth, samples))
     expected = 1 / torch.tensor(wrong)
     torch.testing.assert_close(factors[:, 3:-1], expected[:, 3:-1], rtol=0.03, atol=0)  # bands of many modes
     torch.testing.assert_close(factors[:, 1:3], expected[:, 1:3], rtol=0.12, atol=0)
-    mended = respread(samples.flatten(0, 1), means.flatten(0, 1), factors.tolist()).view(samples.shape)
-    again = torch.tensor(spread_factors(truth, mended, means))
+    mended = respread(samples.flatten(0, 1), factors.tolist()).view(samples.shape)
+    again = torch.tensor(spread_factors(truth, mended))
     left = PRIOR_MODES / (200 * _modes((P, P)) + PRIOR_MODES)
     torch.testing.assert_close(again, factors**left, rtol=1e-4, atol=0)  # what few modes were not believed
 
@@ -40,9 +39,9 @@ def test_known_faults_of_the_spread_are_found_and_mended():
 def test_few_modes_say_little_of_the_spread():
     """Of one map: a mean ten times as far off as samples are is believed to the power 1 / 4, many modes are whole."""
     samples = white(1, 400, C) / 2
-    truth = white(1, C)
-    truth += 10 * 0.5 / P - truth.mean((2, 3), keepdim=True)
-    factors = torch.tensor(spread_factors(truth, samples, torch.zeros_like(samples)))
+    truth = white(1, 1, C)
+    truth += 10 * 0.5 / P - truth.mean((3, 4), keepdim=True)
+    factors = torch.tensor(spread_factors(truth, samples))
     torch.testing.assert_close(factors[:, 0], torch.full((C,), 10**0.25), rtol=0.03, atol=0)
     torch.testing.assert_close(factors[:, -2], torch.full((C,), 2.0), rtol=0.1, atol=0)
 
@@ -51,11 +50,11 @@ class Gaussian:
     """Networks that know a posterior of independent modes exactly: the condition is its mean, `power` its variances."""
 
     def __init__(self, power, s):
-        self.power, self.s, self.mean = power, torch.tensor(s), "there is one"
+        self.power, self.s, self.mean = power, s, "there is one"
 
     def reference(self, condition, scalars):
         """The mean, the unit of what is left, of which any is as good as another, and the condition with the mean."""
-        return condition, self.s, torch.cat([condition, condition], 1)
+        return condition, torch.full_like(condition, self.s), torch.cat([condition, condition], 1)
 
     def denoiser(self, rho, sigma, condition, scalars):
         """E[rho_0 | rho, condition], of the condition and the mean."""
@@ -83,9 +82,9 @@ def test_an_exact_denoiser_gives_exact_samples(model, known, s):
     means = field(prior * known, 1)
     truth = means + field(posterior, 2)
     noise, networks = seeded_noise((C, P, P), 3, range(400)), Gaussian(posterior, s)
-    x, m = sample_maps(networks, config, means, torch.zeros(400, 1), noise, "dpm", 24, torch.device("cpu"))
-    assert torch.equal(m, means)
-    off = respread(x, m, spread_factors(truth, x[:, None], m[:, None])) - means
+    drawn = draw_maps(networks, config, means, torch.zeros(400, 1), noise, "dpm", 24, torch.device("cpu"))
+    assert torch.equal(drawn.mu, means)
+    off = drawn.respread(spread_factors(((truth - means) / s)[:, None], drawn.rho[:, None])).x - means
     band = torch.bucketize(torch.from_numpy(waves(P)), torch.tensor(BANDS, dtype=torch.float64))
     modes = torch.fft.rfft2(off).abs().square().mean((0, 1)) / (P**2 * posterior)
     for b in range(4):
@@ -96,15 +95,14 @@ def test_an_exact_denoiser_gives_exact_samples(model, known, s):
 
 
 def test_factors_of_one_change_nothing_and_of_zero_leave_the_mean():
-    x, mean = white(5, C), white(4, C)[:1]
-    torch.testing.assert_close(respread(x, mean, NONE), x, rtol=1e-5, atol=1e-5)
+    drawn = Drawn(white(5, C), white(4, C)[:1], white(3, C)[:1].exp())
+    torch.testing.assert_close(drawn.respread(NONE).x, drawn.x, rtol=1e-5, atol=1e-5)
     zero = [[0.0] * (len(BANDS) + 1)] * C
-    torch.testing.assert_close(respread(x, mean, zero), mean.expand_as(x))
+    torch.testing.assert_close(drawn.respread(zero).x, drawn.mu.expand_as(drawn.x))
 
 
 def test_samples_without_spread_are_left_alone():
-    mean = white(3, 2, C)
-    assert spread_factors(white(3, C), mean, mean) == NONE
+    assert spread_factors(white(3, 1, C), torch.zeros(3, 2, C, P, P)) == NONE
 
 
 def test_given_inputs_have_a_name(model):
@@ -118,12 +116,12 @@ def test_given_inputs_have_a_name(model):
 def test_the_correction_goes_by_what_is_given(model, maps, observation, monkeypatch):
     """With factors of zero for one set of inputs, samples are the first means; with others they are as they were."""
     drawn = []
-    monkeypatch.setattr("zwicky.reconstruct.sample_maps", lambda *a: drawn.append(sample_maps(*a)) or drawn[-1])
+    monkeypatch.setattr("zwicky.reconstruct.draw_maps", lambda *a: drawn.append(draw_maps(*a)) or drawn[-1])
     zero = {"compton_y,xray": [[0.0] * (len(BANDS) + 1)] * C}
     corrected = replace(model, config=replace(model.config, spread=zero))
     about = (maps.redshift, maps.pixel_kpc, 1, 3)
     found = [corrected.sample(observation, *about, sampler=s, steps=4).samples["gas"] for s in ("dpm", "sde")]
-    means = [corrected._maps(mean, None)["gas"] for _, mean in drawn]
+    means = [corrected._maps(each.mu, None)["gas"] for each in drawn]
     np.testing.assert_allclose(found, means, rtol=1e-4)
     np.testing.assert_allclose(*means, rtol=1e-4)
     one = {"xray": observation["xray"]}

@@ -142,7 +142,7 @@ def test_a_training_ends_when_its_time_is_over(map_file, tmp_path, tiny_config):
 
 def test_a_training_ends_early_and_keeps_the_best(map_file, tmp_path, tiny_config):
     """With a hopeless learning rate the CRPS never falls below that of the first validation."""
-    config = replace(tiny_config, steps=40, validate_every=2, patience=2, learning_rate=1.0, warmup=6, ema=0.0)
+    config = replace(tiny_config, steps=40, validate_every=2, patience=2, learning_rate=0.3, warmup=6, ema=0.0)
     folder = train(map_file, tmp_path / "model", config)
     stats = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
     crps = [entry["crps"] for entry in stats if "crps" in entry]
@@ -161,7 +161,7 @@ def test_the_mean_and_the_head_keep_their_own_best_weights(map_file, tmp_path, t
             return super().validate(*args)
 
     monkeypatch.setattr("zwicky.train.Trainer", Watched)
-    config = replace(tiny_config, mass=True, steps=20, mean_share=0.9, validate_every=2, learning_rate=2.0, warmup=6,
+    config = replace(tiny_config, mass=True, steps=20, mean_share=0.9, validate_every=2, learning_rate=0.5, warmup=6,
                      ema=0.0)  # fmt: skip
     folder = train(map_file, tmp_path / "model", config)
     stats = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]

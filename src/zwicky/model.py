@@ -31,7 +31,7 @@ from zwicky.nn.ncsnpp import NCSNpp
 from zwicky.nn.unet import UNet
 from zwicky.version import __version__
 
-FORMAT, FORMER = "zwicky-model-2", ("zwicky-model-1",)
+FORMAT, FORMER = "zwicky-model-3", ("zwicky-model-1", "zwicky-model-2")
 SHIPPED = Path(__file__).parent / "data"
 BANDS = (0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 32.5)  # edges of the bands of `spread` [waves along a side]
 
@@ -144,11 +144,11 @@ class ModelConfig:
         first = self.planes + 2 * C * self.local  # of the condition and of what its pixels say
         told = len(self.ranges) + C * bool(self.mass)
 
-        def network(planes: int) -> UNet | NCSNpp:
-            return NETWORKS[self.architecture](planes, C, told, **self.network)
+        def network(planes: int, results: int) -> UNet | NCSNpp:
+            return NETWORKS[self.architecture](planes, results, told, **self.network)
 
-        mean = Mean(network(first), len(self.inputs), self.planes, C, told, self.local) if kind.mean else None
-        denoiser = Denoiser(network(self.planes + C * (1 + kind.mean)), kind.form) if kind.form else None
+        mean = Mean(network(first, 2 * C), len(self.inputs), self.planes, C, self.local) if kind.mean else None
+        denoiser = Denoiser(network(self.planes + C * (1 + 2 * kind.mean), C), kind.form) if kind.form else None
         head = MassHead(first, C, len(self.ranges), patch=self.network.get("patch", 2)) if self.mass else None
         return Networks(mean, denoiser, head)
 
@@ -173,9 +173,9 @@ class Networks(nn.Module):
     def reference(
         self, condition: torch.Tensor, scalars: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """mu (B, C, H, W) and s (B, C, 1, 1), which the denoiser counts from and in, and the planes that it is told."""
+        """mu and s (B, C, H, W), which the denoiser counts from and in, and the planes that it is told."""
         mu, s = self.mean(condition, scalars)  # type: ignore[misc]
-        return mu, s[..., None, None], torch.cat([condition, mu], 1)
+        return mu, s, torch.cat([condition, mu, s.log()], 1)
 
 
 def save_model(

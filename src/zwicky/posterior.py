@@ -1,13 +1,12 @@
 """Samples of the normalised maps of a model, and the correction of their spread, scale by scale.
 
-A map is the mean of the posterior and what is left of it, in units of how much is left,
+A map is the mean of the posterior and what is left of it, in units of how much is left in each pixel,
 
-    x = mu + s rho,        rho from sigma_max z by the sampler, with the denoiser told mu.
+    x = mu + s rho,        rho from sigma_max z by the sampler, with the denoiser told mu and s.
 
-How far samples x lie from mu may be wrong by a factor, which validation maps t tell for each target and band of
-wavenumbers,
+What is left may be wrong by a factor, which validation maps t tell for each target and band of wavenumbers,
 
-    T(k)^2 = < |t - mu|^2_k > / < |x - mu|^2_k >,        x -> mu + F^-1 T(k) F (x - mu),
+    T(k)^2 = < |(t - mu) / s|^2_k > / < |rho|^2_k >,        rho -> F^-1 T(k) F rho,
 
 for each set of inputs that are given: what is right with all of them need not be with one. Models of Hsu et al. 2025
 have no mu, and sample x itself.
@@ -16,6 +15,7 @@ have no mu, and sample x itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +35,24 @@ def network_calls(config: ModelConfig, sampler: str, levels: int) -> int:
     return 1 if mean and sampler == "mean" else mean + evaluations(sampler, levels)
 
 
-def sample_maps(
+class Drawn(NamedTuple):
+    """Samples, as what is left rho of the mean mu in units of s, (B, C, P, P) each, on the CPU."""
+
+    rho: Tensor
+    mu: Tensor
+    s: Tensor
+
+    @property
+    def x(self) -> Tensor:
+        """The normalised maps."""
+        return self.mu + self.s * self.rho
+
+    def respread(self, factors: Sequence[Sequence[float]]) -> Drawn:
+        """With factors T (C, bands) of what is left."""
+        return self._replace(rho=respread(self.rho, factors))
+
+
+def draw_maps(
     networks: Networks,
     config: ModelConfig,
     condition: Tensor,
@@ -45,34 +62,29 @@ def sample_maps(
     levels: int,
     device: torch.device,
     tick: Progress | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Samples (B, C, P, P) on the CPU, as the sampler leaves them, and mu.
-
-    Where there is no mu, the samples stand for it; where the sampler is `mean`, it for them.
+) -> Drawn:
+    """Samples as the sampler leaves them; where there is no mean they are all that is left of zero.
 
     Args:
         condition: (B, K', P, P). scalars: (B, Q), masses included. noise: of these samples.
         tick: called after every evaluation of a network.
     """
-    condition, scalars = condition.to(device), scalars.to(device)
-    mu = None
+    condition, scalars, start = condition.to(device), scalars.to(device), noise() * config.noise.sigma_max
+    mu, s = torch.zeros_like(start), torch.ones_like(start)
     if networks.mean is not None:
         with autocast(device):
             mu, s, condition = networks.reference(condition, scalars)
         if tick is not None:
             tick()
         if sampler == "mean":
-            return mu.cpu(), mu.cpu()
+            return Drawn(torch.zeros_like(start).cpu(), mu.cpu(), s.cpu())
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         with autocast(device):
             return networks.denoiser(x, sigma, condition, scalars)  # type: ignore[misc]
 
-    start = noise() * config.noise.sigma_max
-    x = SAMPLERS[sampler](denoise, start, config.noise.steps(levels), noise, tick).float()
-    if mu is not None:
-        x = mu + s * x
-    return x.cpu(), (x if mu is None else mu).cpu()
+    rho = SAMPLERS[sampler](denoise, start, config.noise.steps(levels), noise, tick).float()
+    return Drawn(rho.cpu(), mu.cpu(), s.cpu())
 
 
 def key_of(config: ModelConfig, known: Tensor) -> str:
@@ -80,25 +92,24 @@ def key_of(config: ModelConfig, known: Tensor) -> str:
     return ",".join(name for name, mask in zip(config.inputs, known, strict=True) if mask.any())
 
 
-def spread_factors(truth: Tensor, samples: Tensor, means: Tensor) -> list[list[float]]:
+def spread_factors(truth: Tensor, samples: Tensor) -> list[list[float]]:
     """T of each target in each band, (C, len(BANDS) + 1); 1 where samples have no spread.
 
     Bands of few modes are drawn to 1: ln T is multiplied by N / (N + PRIOR_MODES).
 
     Args:
-        truth: (N, C, P, P) normalised. samples, means: (N, S, C, P, P).
+        truth, samples: what is left of the means, (N, S, C, P, P).
     """
-    wanted = _band_power(truth[:, None] - means).mean((0, 1))
-    found = _band_power(samples - means).mean((0, 1))
+    wanted, found = (_band_power(left).mean((0, 1)) for left in (truth, samples))
     modes = len(truth) * _modes(truth.shape[-2:])
     factor = torch.where(found > 0, wanted / found, 1.0).sqrt() ** (modes / (modes + PRIOR_MODES))
     return factor.clamp(1 / LARGEST, LARGEST).tolist()
 
 
-def respread(x: Tensor, mean: Tensor, factors: Sequence[Sequence[float]]) -> Tensor:
-    """Samples (B, C, P, P) whose distance from their means is multiplied by T, factors (C, bands)."""
-    T = torch.tensor(factors)[:, _band(x.shape[-2:])]
-    return mean + torch.fft.irfft2(T * torch.fft.rfft2(x - mean), s=x.shape[-2:])
+def respread(rho: Tensor, factors: Sequence[Sequence[float]]) -> Tensor:
+    """What is left of the means (B, C, P, P), multiplied by T, factors (C, bands)."""
+    T = torch.tensor(factors)[:, _band(rho.shape[-2:])]
+    return torch.fft.irfft2(T * torch.fft.rfft2(rho), s=rho.shape[-2:])
 
 
 def _band(shape: Sequence[int]) -> Tensor:

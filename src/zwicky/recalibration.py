@@ -86,7 +86,8 @@ def corrected_spread(trainer: Trainer, loader: MapLoader, model: ModelConfig) ->
     found = {}
     for name, condition in _given(model, batch.condition):
         part = replace(batch, condition=condition)
-        found[name] = spread_factors(batch.x, *trainer.samples(networks, part, SAMPLES, levels))
+        drawn = trainer.samples(networks, part, SAMPLES, levels)
+        found[name] = spread_factors((batch.x[:, None] - drawn.mu) / drawn.s, drawn.rho)
     return replace(model, spread=found)
 
 

@@ -39,7 +39,7 @@ from zwicky.model import KINDS, ModelConfig, Networks, find_model, model_id, rea
 from zwicky.nn.mass import draw as draw_mixture
 from zwicky.nn.mass import widened
 from zwicky.outliers import FEWEST, Reference, read_reference
-from zwicky.posterior import key_of, network_calls, respread, sample_maps
+from zwicky.posterior import draw_maps, key_of, network_calls
 from zwicky.prior import weights
 from zwicky.products import Outlier, Posterior
 
@@ -245,8 +245,8 @@ class Model:
             planes, scalars = condition.expand(len(batch), -1, -1, -1), told.expand(len(batch), -1)
             if u is not None:
                 scalars = torch.cat([scalars, u[list(batch)]], 1)
-            x, mean = sample_maps(self.networks, c, planes, scalars, noise, sampler, steps, self.device, tick)
-            out.append(x if factors is None or sampler == "mean" else respread(x, mean, factors))
+            drawn = draw_maps(self.networks, c, planes, scalars, noise, sampler, steps, self.device, tick)
+            out.append((drawn if factors is None else drawn.respread(factors)).x)
         return torch.cat(out)
 
     def _doubts(

@@ -29,9 +29,9 @@ from zwicky.io import DAMAGE, UserError, atomic_path
 from zwicky.model import KINDS, ModelConfig, Networks
 from zwicky.nn.ema import EMA
 from zwicky.nn.mass import log_density
-from zwicky.nn.mean import gaussian_error
+from zwicky.nn.mean import gaussian_error, squared
 from zwicky.physics import Physics
-from zwicky.posterior import sample_maps
+from zwicky.posterior import Drawn, draw_maps
 from zwicky.train_config import Stage, TrainConfig
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Objective(nn.Module):
         assert self.networks.mean is not None
         mu, s = self.networks.mean(condition, scalars)
         with torch.autocast(x.device.type, enabled=False):
-            loss = gaussian_error(mu, s, x, weight)
+            loss = gaussian_error(mu, s, x, weight * squared(s) if self.networks.mean.training else weight)
             return loss if self.physics is None else loss + self.physics(mu, x, torch.zeros_like(x[:, 0, 0, 0]))
 
     def _denoising(
@@ -287,7 +287,7 @@ class Trainer:
     def _crps(self, networks: Networks, loader: MapLoader) -> float:
         """CRPS of the normalised pixels of few maps and samples."""
         batch, _, _ = self.draw(loader, CRPS_MAPS, self.config.seed, VALIDATION)
-        x, _ = self.samples(networks, batch, CRPS_SAMPLES, CRPS_LEVELS)
+        x = self.samples(networks, batch, CRPS_SAMPLES, CRPS_LEVELS).x
         spread = (x[:, :, None] - x[:, None]).abs().mean((0, 3, 4, 5)).sum() / (CRPS_SAMPLES * (CRPS_SAMPLES - 1))
         return float((x - batch.x[:, None]).abs().mean() - spread / 2)
 
@@ -295,16 +295,16 @@ class Trainer:
         """A copy of the averaged weights of one of the networks."""
         return {k: v.detach().clone() for k, v in self.ema.weights.items() if k.startswith(f"{network}.")}
 
-    def samples(self, networks: Networks, batch: Batch, count: int, levels: int) -> tuple[Tensor, Tensor]:
-        """Samples of the normalised maps of a batch given their true masses, and their means, (B, count, C, Y, X)."""
+    def samples(self, networks: Networks, batch: Batch, count: int, levels: int) -> Drawn:
+        """Samples of the normalised maps of a batch given their true masses, (B, count, C, Y, X)."""
         u, told, sampler = self.masses(batch), self.told(batch), KINDS[self.model.kind].sampler
         scalars = told if u is None else torch.cat([told, u], 1)
         drawn = []
         for s in range(count):
             noise = seeded_noise(tuple(batch.x.shape[1:]), s, range(len(batch.x)), self.device)
             parts = batch.condition, scalars, noise, sampler, levels, self.device
-            drawn.append(sample_maps(networks, self.model, *parts))
-        return tuple(torch.stack(part, 1) for part in zip(*drawn, strict=True))  # type: ignore[return-value]
+            drawn.append(draw_maps(networks, self.model, *parts))
+        return Drawn(*(torch.stack(part, 1) for part in zip(*drawn, strict=True)))
 
     @property
     def finished(self) -> bool:

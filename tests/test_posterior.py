@@ -50,13 +50,17 @@ class Gaussian:
     """Networks that know a posterior of independent modes exactly: the condition is its mean, `power` its variances."""
 
     def __init__(self, power, s):
-        self.power, self.s, self.mean = power, s, "there is one"
+        self.power, self.s, self.mean, self.denoiser = power, s, "there is one", self
 
     def reference(self, condition, scalars):
         """The mean, the unit of what is left, of which any is as good as another, and the condition with the mean."""
         return condition, torch.full_like(condition, self.s), torch.cat([condition, condition], 1)
 
-    def denoiser(self, rho, sigma, condition, scalars):
+    def start(self, z, sigma, condition):
+        """White noise."""
+        return sigma * z
+
+    def __call__(self, rho, sigma, condition, scalars):
         """E[rho_0 | rho, condition], of the condition and the mean."""
         mean, same = condition.chunk(2, 1)
         assert torch.equal(mean, same)

@@ -232,8 +232,8 @@ def test_pixels_that_one_input_does_not_show_tell_of_the_others(map_file, tmp_pa
     found = []
 
     class Watched(Trainer):
-        def fit_pixels(self, loader):
-            super().fit_pixels(loader)
+        def prepare(self, loader):
+            super().prepare(loader)
             found.append(self.networks.mean.local.weight.clone())
 
     class Narrow(MapLoader):

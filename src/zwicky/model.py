@@ -24,6 +24,7 @@ from zwicky.cosmology import Cosmology
 from zwicky.dataset.normalize import LogScale
 from zwicky.diffusion.denoise import Denoiser
 from zwicky.diffusion.noise import NoiseSchedule
+from zwicky.diffusion.spectra import Spectra
 from zwicky.io import UserError, atomic_folder, file_mode, write_json
 from zwicky.nn.mass import MassHead
 from zwicky.nn.mean import Mean, with_local
@@ -148,7 +149,9 @@ class ModelConfig:
             return NETWORKS[self.architecture](planes, results, told, **self.network)
 
         mean = Mean(network(first, 2 * C), len(self.inputs), self.planes, C, self.local) if kind.mean else None
-        denoiser = Denoiser(network(self.planes + C * (1 + 2 * kind.mean), C), kind.form) if kind.form else None
+        spectra = Spectra(len(self.inputs), C) if kind.mean else None
+        left = network(self.planes + C * (4 if kind.mean else 1), C) if kind.form else None
+        denoiser = Denoiser(left, kind.form, spectra) if left else None
         head = MassHead(first, C, len(self.ranges), patch=self.network.get("patch", 2)) if self.mass else None
         return Networks(mean, denoiser, head)
 

@@ -69,20 +69,21 @@ def draw_maps(
         condition: (B, K', P, P). scalars: (B, Q), masses included. noise: of these samples.
         tick: called after every evaluation of a network.
     """
-    condition, scalars, start = condition.to(device), scalars.to(device), noise() * config.noise.sigma_max
-    mu, s = torch.zeros_like(start), torch.ones_like(start)
+    condition, scalars, z = condition.to(device), scalars.to(device), noise()
+    mu, s = torch.zeros_like(z), torch.ones_like(z)
     if networks.mean is not None:
         with autocast(device):
             mu, s, condition = networks.reference(condition, scalars)
         if tick is not None:
             tick()
         if sampler == "mean":
-            return Drawn(torch.zeros_like(start).cpu(), mu.cpu(), s.cpu())
+            return Drawn(torch.zeros_like(mu).cpu(), mu.cpu(), s.cpu())
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         with autocast(device):
             return networks.denoiser(x, sigma, condition, scalars)  # type: ignore[misc]
 
+    start = networks.denoiser.start(z, config.noise.sigma_max, condition)  # type: ignore[union-attr]
     rho = SAMPLERS[sampler](denoise, start, config.noise.steps(levels), noise, tick).float()
     return Drawn(rho.cpu(), mu.cpu(), s.cpu())
 

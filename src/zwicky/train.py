@@ -98,8 +98,8 @@ def train(
         trainer = Trainer.new(config, model, stage, done, fabric, identity, weights, physics, threads)
         way.enter(trainer)
         with cpu_threads(trainer.threads):
-            if start is None and not trainer.steps_done:
-                trainer.fit_pixels(train_set)
+            if start is None and not trainer.step:
+                trainer.prepare(train_set)
             way.follow(trainer, train_set, validation_set, time_budget * stage.steps / config.steps)
             if trainer.is_last:
                 model = corrected_spread(trainer, validation_set, corrected_masses(trainer, validation_set))

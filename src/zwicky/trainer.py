@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 VALIDATION = 1 << 40  # steps from here on are the batches of the validation loss
 PIXELS = 1 << 43  # steps from here on are the batches that what pixels say is fitted to
-PIXEL_BATCHES, PIXEL_MAPS = 32, 16
+PIXEL_BATCHES, SPECTRA_BATCHES, PIXEL_MAPS = 32, 12, 16
 NUMBERS = ("first", "step", "threads", "elapsed", "waited", "lowest")  # of a checkpoint
 CRPS_MAPS, CRPS_SAMPLES, CRPS_LEVELS = 16, 8, 8
 
@@ -100,7 +101,8 @@ class Objective(nn.Module):
                 mu, s, condition = self.networks.reference(condition, scalars)
         rho = (x - mu) / s
         D = denoiser(add_noise(rho, sigma, noise), sigma, condition, scalars)
-        loss = weighted_error(denoiser, D, rho, sigma, weight)
+        with torch.autocast(x.device.type, enabled=False):
+            loss = weighted_error(D, rho, denoiser.c_out(sigma, condition), weight)
         if self.physics is None:
             return loss
         with torch.autocast(x.device.type, enabled=False):
@@ -155,12 +157,41 @@ class Trainer:
         objective, optimizer = fabric.setup(of_stage, optimizer)
         return cls(config, model, stage, first, fabric, objective, optimizer, ema, identity, threads=threads)
 
-    def fit_pixels(self, loader: MapLoader) -> None:
-        """Fit what each pixel says by itself, where the mean starts from it.
+    def prepare(self, loader: MapLoader) -> None:
+        """Fit what the networks of the stage start from, before its first step.
 
         Raises:
             UserError: a set of inputs is nowhere seen together.
         """
+        if self.stage.name == "mean":
+            self._fit_pixels(loader)
+        else:
+            self._fit_spectra(loader)
+        self.ema = EMA(self.networks, self.config.ema)
+
+    @torch.no_grad()
+    def _fit_spectra(self, loader: MapLoader) -> None:
+        """Fit the spectra of what is left of the mean, for each set of inputs."""
+        networks = self.networks
+        if networks.mean is None or networks.denoiser is None or networks.denoiser.spectra is None:
+            return
+        k = len(self.model.inputs)
+
+        def left() -> Iterator[tuple[Tensor, Tensor]]:
+            for i in range(SPECTRA_BATCHES):
+                batch, _ = loader.whole().batch(PIXEL_MAPS, self.config.seed, PIXELS + i)
+                u, told = self.masses(batch), self.told(batch)
+                scalars = (told if u is None else torch.cat([told, u], 1)).to(self.device)
+                for given in product((0.0, 1.0), repeat=k):
+                    keep = batch.condition.new_tensor(given).repeat(self.model.planes // k)[:, None, None]
+                    with autocast(self.device):
+                        mu, s, planes = networks.reference((batch.condition * keep).to(self.device), scalars)
+                    yield (batch.x.to(self.device) - mu) / s, planes
+
+        networks.denoiser.spectra.fit(left())
+
+    def _fit_pixels(self, loader: MapLoader) -> None:
+        """Fit what each pixel says by itself, where the mean starts from it."""
         local = self.networks.mean and self.networks.mean.local
         if not local:
             return
@@ -181,7 +212,6 @@ class Trainer:
             local.fit(maps())
         except ValueError as error:
             raise UserError(f"{loader.maps.path}: {error}") from error
-        self.ema = EMA(self.networks, self.config.ema)
 
     @property
     def networks(self) -> Networks:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import truncnorm
 
 from zwicky.diffusion.noise import NoiseSchedule, add_noise
 
@@ -36,7 +37,7 @@ def test_training_levels_follow_the_truncated_normal():
     sigma = schedule.training_sigmas(200_000, torch.Generator().manual_seed(0))
     assert sigma.min() >= 0.05
     assert sigma.max() <= 2.0
-    law = torch.distributions.Normal(-1.0, 1.8)
+    law = torch.distributions.Normal(0.0, 2.0)
     low, high = law.cdf(torch.tensor(0.05).log()), law.cdf(torch.tensor(2.0).log())
     for q in (0.1, 0.5, 0.9):
         expected = law.icdf(low + q * (high - low)).item()
@@ -45,8 +46,9 @@ def test_training_levels_follow_the_truncated_normal():
 
 def test_training_levels_of_the_default_have_the_stated_moments():
     ln_sigma = SCHEDULE.training_sigmas(400_000, torch.Generator().manual_seed(1)).log()
-    assert ln_sigma.mean().item() == pytest.approx(-1.0, abs=0.02)
-    assert ln_sigma.std().item() == pytest.approx(1.8, rel=0.02)
+    law = truncnorm(math.log(2e-3) / 2, math.log(80) / 2, scale=2)  # of N(0, 2^2)
+    assert ln_sigma.mean().item() == pytest.approx(law.mean(), abs=0.02)
+    assert ln_sigma.std().item() == pytest.approx(law.std(), rel=0.02)
 
 
 def test_one_seed_gives_one_set_of_levels():

@@ -9,6 +9,10 @@ A network F is wrapped so that its input and its target have unit variance at ev
 | edm | 1 / (1 + sigma^2) | sigma / sqrt(1 + sigma^2) | 1 / sqrt(1 + sigma^2) | for maps of unit variance |
 | ve | 1 | sigma | 1 | Song et al.: F = sigma times the score; for maps in [0, 1] and sigma < 1 |
 
+c_skip and c_out of `edm` are exact for white data. Where the spectra of the data are known, `diffusion.spectra` has
+what stands in their place: the linear denoiser of a Gaussian field, and the standard deviation of what that leaves. The
+network sees the result of it, too.
+
 The loss
 
     L = < (D(x + sigma z; sigma, c) - x)^2 / c_out^2 >
@@ -25,6 +29,8 @@ from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
+
+from zwicky.diffusion import spectra
 
 
 class Preconditioning(NamedTuple):
@@ -58,14 +64,14 @@ class Denoiser(nn.Module):
     """D(x_sigma; sigma, c), the posterior mean, around a network.
 
     Args:
-        net: the network F, called as net(x, c_noise, condition, scalars) -> (B, C, H, W), with x (B, C, H, W),
-            c_noise (B,), condition (B, K, H, W) or None, scalars (B, Q) or None.
-        form: a name of FORMS.
+        net: the network F, called as net(x, c_noise, condition, scalars) -> (B, C, H, W), with x (B, C, H, W), or
+            (B, 2 C, H, W) with spectra, c_noise (B,), condition (B, K, H, W) or None, scalars (B, Q) or None.
+        form: a name of FORMS. known: the spectra of data that are not white; they need a condition.
     """
 
-    def __init__(self, net: nn.Module, form: str = "edm") -> None:
+    def __init__(self, net: nn.Module, form: str = "edm", known: spectra.Spectra | None = None) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.spectra = net, known
         self.coefficients = FORMS[form]
 
     def forward(
@@ -81,17 +87,31 @@ class Denoiser(nn.Module):
         """
         x = x.float()
         c = self.coefficients(sigma)
-        F = self.net(c.c_in * x, c.c_noise, condition, scalars).float()
-        return c.c_skip * x + c.c_out * F
+        if self.spectra is None or condition is None:
+            return c.c_skip * x + c.c_out * self.net(c.c_in * x, c.c_noise, condition, scalars).float()
+        power = self.spectra(condition)
+        linear = spectra.denoised(x, power, sigma)
+        F = self.net(torch.cat([c.c_in * x, linear], 1), c.c_noise, condition, scalars).float()
+        return linear + spectra.left(power, sigma, x.shape[-1]) * F
+
+    def c_out(self, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The standard deviation of what the network is to add, which broadcasts with the maps."""
+        if self.spectra is None or condition is None:
+            return self.coefficients(sigma).c_out
+        return spectra.left(self.spectra(condition), sigma, condition.shape[-1])
+
+    def start(self, z: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
+        """x_sigma (B, C, H, W) of white noise z: sigma z and, as if the data were Gaussian, what they add to it."""
+        if self.spectra is None or condition is None:
+            return sigma * z
+        return spectra.noisy(z, self.spectra(condition), sigma)
 
 
-def weighted_error(denoiser: Denoiser, D: Tensor, x: Tensor, sigma: Tensor, weight: Tensor | float = 1.0) -> Tensor:
+def weighted_error(D: Tensor, x: Tensor, c_out: Tensor, weight: Tensor | float = 1.0) -> Tensor:
     """Return the weighted squared error of denoised maps, averaged over all values: a scalar (EDM eq. 8).
 
     Args:
-        denoiser: that of which D are the results, or anything with its `coefficients`.
-        D, x: denoised and noise-free standardised maps, (B, C, H, W).
-        sigma: noise levels, (B,).
+        D, x: denoised and noise-free standardised maps, (B, C, H, W). c_out: of the denoiser.
         weight: of pixels besides, of mean 1, (B, 1, H, W).
     """
-    return (weight * ((D - x.float()) / denoiser.coefficients(sigma).c_out) ** 2).mean()
+    return (weight * ((D - x.float()) / c_out) ** 2).mean()

@@ -41,8 +41,8 @@ class NoiseSchedule:
 
     sigma_min: float = 2e-3
     sigma_max: float = 80.0
-    P_mean: float = -1.0
-    P_std: float = 1.8
+    P_mean: float = 0.0
+    P_std: float = 2.0
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:

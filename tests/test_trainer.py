@@ -246,7 +246,7 @@ def test_pixels_that_one_input_does_not_show_tell_of_the_others(map_file, tmp_pa
     train(map_file, tmp_path / "whole", replace(tiny_config, steps=2))
     monkeypatch.setattr("zwicky.train.MapLoader", Narrow)
     train(map_file, tmp_path / "narrow", replace(tiny_config, steps=2))
-    whole, narrow = found
+    (whole, _), (narrow, _) = found[:2], found[2:]  # before each stage
     torch.testing.assert_close(narrow[:2], whole[:2], rtol=1e-3, atol=1e-3)  # none, compton_y
     assert (narrow[2:] - whole[2:]).abs().max() > 1e-2
 
